@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* file.c -- see file.h. Linux system calls and libpmem2's mappings, with a test's hooks around each. */
+#include "pmem/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libpmem2.h>
+#include <linux/falloc.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+
+/* Asks the test's hook; 0 or an errno value to fail with. */
+static int hook_before(const struct dir *d, enum file_op op, const char *name, const char *site)
+{
+    if (d->hooks == NULL || d->hooks->before == NULL)
+        return 0;
+    return d->hooks->before(d->hooks->context, op, name, site);
+}
+
+static void hook_after(const struct dir *d, enum file_op op, const char *name, uint64_t offset, uint64_t size,
+                       void *address, const char *site)
+{
+    if (d->hooks != NULL && d->hooks->after != NULL)
+        d->hooks->after(d->hooks->context, op, name, offset, size, address, site);
+}
+
+static bool hook_skip(const struct dir *d, enum file_op op, const char *site)
+{
+    return d->hooks != NULL && d->hooks->skip != NULL && d->hooks->skip(d->hooks->context, op, site);
+}
+
+static int refuse(const struct dir *d, int error_number, const char *verb, const char *name)
+{
+    return error_set_errno(error_number, "cannot %s %s/%s", verb, d->path, name);
+}
+
+/* --- directories --------------------------------------------------------------------------------------------------------- */
+
+int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks)
+{
+    *d = (struct dir){.fd = -1, .read_only = read_only, .hooks = hooks};
+    d->path = strdup(path);
+    if (d->path == NULL)
+        return error_set(PA_ENOMEM, "no memory for the name of %s", path);
+    int failure = hook_before(d, FILE_OP_OPEN_DIR, path, MEDIA_SITE);
+    if (failure == 0 && create && mkdir(path, 0700) != 0 && errno != EEXIST)
+        failure = errno;
+    if (failure == 0) {
+        d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        failure = d->fd < 0 ? errno : 0;
+    }
+    if (failure != 0) {
+        int code = error_set_errno(failure, "cannot open the pool directory %s", path);
+        dir_close(d);
+        return code;
+    }
+    hook_after(d, FILE_OP_OPEN_DIR, path, 0, 0, NULL, MEDIA_SITE);
+    return 0;
+}
+
+void dir_close(struct dir *d)
+{
+    if (d->reservation != NULL)
+        pmem2_vm_reservation_delete(&d->reservation);
+    if (d->fd >= 0)
+        close(d->fd);
+    free(d->path);
+    d->fd = -1;
+    d->path = NULL;
+    d->base = NULL;
+}
+
+int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
+{
+    int failure = hook_before(d, FILE_OP_RESERVE, "", MEDIA_SITE);
+    if (failure != 0)
+        return error_set_errno(failure, "cannot reserve %llu bytes of address space for %s", (unsigned long long)need,
+                               d->path);
+    for (uint64_t size = want;; size = size / 2 > need ? round_up(size / 2, alignment) : need) {
+        int result = pmem2_vm_reservation_new(&d->reservation, NULL, size);
+        if (result == 0) {
+            d->base = pmem2_vm_reservation_get_address(d->reservation);
+            d->reserved_bytes = size;
+            hook_after(d, FILE_OP_RESERVE, "", 0, size, d->base, MEDIA_SITE);
+            return 0;
+        }
+        if (size <= need)
+            return error_set(PA_ENOMEM,
+                             "cannot reserve %llu bytes of address space for %s; raise the limit (ulimit -v) or set max_size",
+                             (unsigned long long)need, d->path);
+    }
+}
+
+int dir_sync_(struct dir *d, const char *site)
+{
+    if (hook_skip(d, FILE_OP_SYNC_DIR, site))
+        return 0;
+    int failure = hook_before(d, FILE_OP_SYNC_DIR, "", site);
+    if (failure == 0 && fsync(d->fd) != 0)
+        failure = errno;
+    if (failure != 0)
+        return error_set_errno(failure, "cannot make the directory %s durable", d->path);
+    hook_after(d, FILE_OP_SYNC_DIR, "", 0, 0, NULL, site);
+    return 0;
+}
+
+int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site)
+{
+    int failure = hook_before(d, FILE_OP_UNLINK, name, site);
+    if (failure == 0 && unlinkat(d->fd, name, 0) != 0)
+        failure = errno;
+    if (failure == ENOENT && !must_exist)
+        return 0;
+    if (failure != 0)
+        return refuse(d, failure, "remove", name);
+    hook_after(d, FILE_OP_UNLINK, name, 0, 0, NULL, site);
+    return 0;
+}
+
+int dir_rename_(struct dir *d, const char *from, const char *to, const char *site)
+{
+    int failure = hook_before(d, FILE_OP_RENAME, from, site);
+    if (failure == 0 && renameat(d->fd, from, d->fd, to) != 0)
+        failure = errno;
+    if (failure != 0)
+        return refuse(d, failure, "rename", from);
+    hook_after(d, FILE_OP_RENAME, from, 0, 0, (void *)to, site);
+    return 0;
+}
+
+bool dir_is_volatile(const struct dir *d)
+{
+    struct statfs s;
+    return fstatfs(d->fd, &s) == 0 && (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC);
+}
+
+int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), void *arg)
+{
+    int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    if (stream == NULL) {
+        int code = error_set_errno(errno, "cannot list %s", d->path);
+        if (fd >= 0)
+            close(fd);
+        return code;
+    }
+    int result = 0;
+    for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            result = visit(entry->d_name, arg);
+    closedir(stream);
+    return result;
+}
+
+/* --- files --------------------------------------------------------------------------------------------------------------- */
+
+static void file_init(struct file *f, const char *name)
+{
+    *f = (struct file){.fd = -1};
+    snprintf(f->name, sizeof f->name, "%s", name);
+}
+
+/* Space for [offset, offset + size), the file growing if needed; 0 or an errno value. */
+static int reserve_space(int fd, uint64_t offset, uint64_t size)
+{
+    int result;
+    do
+        result = fallocate(fd, 0, (off_t)offset, (off_t)size) == 0 ? 0 : errno;
+    while (result == EINTR);
+    if (result == EOPNOTSUPP) /* file systems without extents: written zero by zero */
+        result = posix_fallocate(fd, (off_t)offset, (off_t)size);
+    return result;
+}
+
+int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size, bool sparse, const char *site)
+{
+    file_init(f, name);
+    int failure = hook_before(d, FILE_OP_CREATE, name, site);
+    if (failure == 0) {
+        f->fd = openat(d->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        failure = f->fd < 0 ? errno : 0;
+    }
+    if (failure != 0)
+        return refuse(d, failure, "create", name);
+    hook_after(d, FILE_OP_CREATE, name, 0, 0, NULL, site);
+
+    failure = hook_before(d, FILE_OP_ALLOCATE, name, site);
+    if (failure == 0) {
+        if (sparse)
+            failure = ftruncate(f->fd, (off_t)size) == 0 ? 0 : errno;
+        else
+            failure = reserve_space(f->fd, 0, size);
+    }
+    if (failure != 0) {
+        int code = error_set_errno(failure, "cannot reserve %llu bytes for %s/%s; free space in the file system%s",
+                                   (unsigned long long)size, d->path, name, sparse ? "" : " or use PA_SPARSE");
+        close(f->fd);
+        f->fd = -1;
+        if (unlinkat(d->fd, name, 0) == 0)
+            hook_after(d, FILE_OP_UNLINK, name, 0, 0, NULL, site);
+        return code;
+    }
+    f->size = size;
+    hook_after(d, FILE_OP_ALLOCATE, name, 0, size, NULL, site);
+    return 0;
+}
+
+int file_open(struct dir *d, struct file *f, const char *name)
+{
+    file_init(f, name);
+    int failure = hook_before(d, FILE_OP_OPEN, name, MEDIA_SITE);
+    if (failure == 0) {
+        /* O_NONBLOCK: a FIFO in the file's place must not block the open. */
+        int flags = (d->read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+        f->fd = openat(d->fd, name, flags);
+        failure = f->fd < 0 ? errno : 0;
+    }
+    if (failure == ELOOP || failure == ENXIO || failure == EISDIR)
+        return error_set(PA_ECORRUPT, "%s/%s is not a regular file; restore the pool's own file", d->path, name);
+    if (failure != 0)
+        return refuse(d, failure, "open", name);
+    struct stat s;
+    failure = hook_before(d, FILE_OP_STAT, name, MEDIA_SITE);
+    if (failure == 0 && fstat(f->fd, &s) != 0)
+        failure = errno;
+    int code = 0;
+    if (failure != 0)
+        code = refuse(d, failure, "examine", name);
+    else if (!S_ISREG(s.st_mode))
+        code = error_set(PA_ECORRUPT, "%s/%s is not a regular file; restore the pool's own file", d->path, name);
+    if (code != 0) {
+        close(f->fd);
+        f->fd = -1;
+        return code;
+    }
+    f->size = (uint64_t)s.st_size;
+    hook_after(d, FILE_OP_OPEN, name, 0, f->size, NULL, MEDIA_SITE);
+    return 0;
+}
+
+int file_sync_(struct dir *d, struct file *f, const char *site)
+{
+    if (hook_skip(d, FILE_OP_SYNC, site))
+        return 0;
+    int failure = hook_before(d, FILE_OP_SYNC, f->name, site);
+    if (failure == 0 && fsync(f->fd) != 0)
+        failure = errno;
+    if (failure != 0)
+        return refuse(d, failure, "make durable", f->name);
+    hook_after(d, FILE_OP_SYNC, f->name, 0, f->size, NULL, site);
+    return 0;
+}
+
+/* libpmem2's result as one of ours. */
+static int refuse_map(const struct dir *d, const char *name, int result)
+{
+    if (result == -ENOMEM)
+        return error_set(PA_ENOMEM, "cannot map %s/%s: out of memory, or more mappings than vm.max_map_count allows", d->path,
+                         name);
+    if (result == -EACCES || result == PMEM2_E_NO_ACCESS)
+        return error_set(PA_EACCES, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
+    return error_set(PA_EIO, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
+}
+
+int file_map(struct dir *d, struct file *f, uint64_t offset)
+{
+    int failure = hook_before(d, FILE_OP_MAP, f->name, MEDIA_SITE);
+    if (failure != 0)
+        return refuse_map(d, f->name, -failure);
+    struct pmem2_config *config = NULL;
+    struct pmem2_source *source = NULL;
+    int result = pmem2_source_from_fd(&source, f->fd);
+    if (result == 0)
+        result = pmem2_config_new(&config);
+    if (result == 0)
+        result = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_PAGE);
+    if (result == 0 && d->read_only)
+        result = pmem2_config_set_sharing(config, PMEM2_PRIVATE);
+    if (result == 0)
+        result = pmem2_config_set_vm_reservation(config, d->reservation, offset);
+    if (result == 0)
+        result = pmem2_map_new(&f->map, config, source);
+    if (config != NULL)
+        pmem2_config_delete(&config);
+    if (source != NULL)
+        pmem2_source_delete(&source);
+    if (result != 0)
+        return refuse_map(d, f->name, result);
+    f->address = pmem2_map_get_address(f->map);
+    hook_after(d, FILE_OP_MAP, f->name, 0, f->size, f->address, MEDIA_SITE);
+    return 0;
+}
+
+void file_unmap(struct dir *d, struct file *f)
+{
+    (void)d;
+    if (f->map != NULL)
+        pmem2_map_delete(&f->map);
+    f->address = NULL;
+}
+
+void file_close_descriptor(struct file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+}
+
+void file_close(struct dir *d, struct file *f)
+{
+    file_unmap(d, f);
+    file_close_descriptor(f);
+}
+
+int file_punch_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site)
+{
+    int failure = hook_before(d, FILE_OP_PUNCH, f->name, site);
+    if (failure == 0 &&
+        fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) != 0)
+        failure = errno;
+    if (failure != 0)
+        return refuse(d, failure, "punch a hole into", f->name);
+    hook_after(d, FILE_OP_PUNCH, f->name, offset, size, NULL, site);
+    return 0;
+}
+
+int file_allocate_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site)
+{
+    int failure = hook_before(d, FILE_OP_ALLOCATE, f->name, site);
+    if (failure == 0)
+        failure = reserve_space(f->fd, offset, size);
+    if (failure != 0)
+        return refuse(d, failure, "reserve space in", f->name);
+    hook_after(d, FILE_OP_ALLOCATE, f->name, offset, size, NULL, site);
+    return 0;
+}
+
+int file_lock(struct dir *d, struct file *f, bool wait)
+{
+    int failure = hook_before(d, FILE_OP_LOCK, f->name, MEDIA_SITE);
+    int how = (d->read_only ? LOCK_SH : LOCK_EX) | (wait ? 0 : LOCK_NB);
+    while (failure == 0 && flock(f->fd, how) != 0 && (failure = errno) == EINTR)
+        failure = 0;
+    if (failure == EWOULDBLOCK)
+        return error_set(PA_ELOCKED, "the pool in %s is open elsewhere; close it there, or wait with PA_WAIT_LOCK", d->path);
+    if (failure != 0)
+        return refuse(d, failure, "lock", f->name);
+    return 0;
+}
+
+int file_resident_bytes(struct dir *d, const struct file *f, uint64_t *ret_bytes)
+{
+    struct stat s;
+    int failure = hook_before(d, FILE_OP_STAT, f->name, MEDIA_SITE);
+    if (failure == 0 && fstatat(d->fd, f->name, &s, AT_SYMLINK_NOFOLLOW) != 0)
+        failure = errno;
+    if (failure != 0)
+        return refuse(d, failure, "examine", f->name);
+    *ret_bytes = (uint64_t)s.st_blocks * 512;
+    return 0;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * file.h -- the pool directory's files: the only place of the library that makes file system calls.
+ *
+ * A pool's files live in one directory and are mapped at chosen offsets of one reserved address range (libpmem2's
+ * vm reservation). A file operation is durable when its function returns only where its comment says so; otherwise
+ * dir_sync or file_sync makes it so, and until then a crash may or may not show it.
+ *
+ * Errors: 0 or a negative enum pa_error with its sentence set (base/error.h).
+ */
+#ifndef PMEM_FILE_H
+#define PMEM_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pmem/media.h"
+
+enum file_op {
+    FILE_OP_OPEN_DIR,
+    FILE_OP_CREATE,   /* file made, 0 bytes, 0600, O_EXCL | O_NOFOLLOW | O_CLOEXEC */
+    FILE_OP_OPEN,
+    FILE_OP_STAT,
+    FILE_OP_ALLOCATE, /* space reserved and size set: fallocate, or ftruncate when sparse; detail = size */
+    FILE_OP_PUNCH,
+    FILE_OP_MAP,
+    FILE_OP_SYNC,     /* fsync of the file: its size and allocation */
+    FILE_OP_UNLINK,
+    FILE_OP_SYNC_DIR, /* fsync of the directory: names */
+    FILE_OP_RENAME,
+    FILE_OP_LOCK,
+    FILE_OP_RESERVE   /* address range */
+};
+
+/** A test's seam: injects failures and sees what was done. */
+struct file_hooks {
+    void *context;
+    /** Before an operation: 0, or the errno value to fail with instead of doing it. NULL = never. */
+    int (*before)(void *context, enum file_op op, const char *name, const char *site);
+    /** After an operation succeeded (for MAP: address and size of the mapping). NULL = not wanted. */
+    void (*after)(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
+                  const char *site);
+    /** Mutation run: true = report success for this SYNC or SYNC_DIR without doing or announcing it. NULL = never. */
+    bool (*skip)(void *context, enum file_op op, const char *site);
+};
+
+/** The directory and the address range of one pool. */
+struct dir {
+    char *path;     /* for sentences */
+    int fd;
+    bool read_only; /* files are opened read-only and mapped privately */
+    const struct file_hooks *hooks;
+    struct pmem2_vm_reservation *reservation;
+    char *base;     /* first byte of the reserved range */
+    uint64_t reserved_bytes;
+};
+
+/** One file of the pool. */
+struct file {
+    int fd;         /* -1 after file_close_descriptor */
+    char name[32];
+    uint64_t size;  /* bytes */
+    struct pmem2_map *map;
+    void *address;  /* NULL while not mapped */
+};
+
+/** Open dir path; create = make it (one level) if it is not there. hooks may be NULL. */
+int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks);
+void dir_close(struct dir *d);
+/** Reserve up to want bytes of address space, at least need, aligned to alignment; halves on refusal. */
+int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment);
+/** Make the creations and removals so far durable. */
+int dir_sync_(struct dir *d, const char *site);
+#define dir_sync(d) dir_sync_((d), MEDIA_SITE)
+int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site);
+#define dir_unlink(d, name, must_exist) dir_unlink_((d), (name), (must_exist), MEDIA_SITE)
+int dir_rename_(struct dir *d, const char *from, const char *to, const char *site);
+#define dir_rename(d, from, to) dir_rename_((d), (from), (to), MEDIA_SITE)
+/** True if what survives here is decided by tmpfs or ramfs (no medium behind it). */
+bool dir_is_volatile(const struct dir *d);
+/** Call visit for each name in the directory; its non-zero value stops the walk and is returned. */
+int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), void *arg);
+
+/** Create name with size bytes, all zero; space is reserved unless sparse. The name is durable after dir_sync, size and space
+ *  after file_sync. On failure nothing is left behind. */
+int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size, bool sparse, const char *site);
+#define file_create(d, f, name, size, sparse) file_create_((d), (f), (name), (size), (sparse), MEDIA_SITE)
+/** Open an existing regular file of the directory. PA_ENOENT, PA_ECORRUPT (not a regular file), PA_EACCES. */
+int file_open(struct dir *d, struct file *f, const char *name);
+int file_sync_(struct dir *d, struct file *f, const char *site);
+#define file_sync(d, f) file_sync_((d), (f), MEDIA_SITE)
+/** Map the whole file at offset of the reserved range (private and writable when the directory is read-only). */
+int file_map(struct dir *d, struct file *f, uint64_t offset);
+void file_unmap(struct dir *d, struct file *f);
+/** Close the descriptor; the mapping stays. A pool may have more files than a process may have descriptors. */
+void file_close_descriptor(struct file *f);
+/** Unmap and close. */
+void file_close(struct dir *d, struct file *f);
+/** Give back the space of [offset, offset + size), which then reads zero. PA_ENOTSUP if the file system cannot. */
+int file_punch_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site);
+#define file_punch(d, f, offset, size) file_punch_((d), (f), (offset), (size), MEDIA_SITE)
+/** Reserve the space of [offset, offset + size). PA_ENOSPC. */
+int file_allocate_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site);
+#define file_allocate(d, f, offset, size) file_allocate_((d), (f), (offset), (size), MEDIA_SITE)
+/** Take the exclusive lock (shared when the directory is read-only). PA_ELOCKED unless wait. Released by file_close. */
+int file_lock(struct dir *d, struct file *f, bool wait);
+/** Bytes the file system has given to the file (st_blocks * 512). */
+int file_resident_bytes(struct dir *d, const struct file *f, uint64_t *ret_bytes);
+
+/** Decide what a persist is, from a mapped file of the pool and what the user asked for (enum pa_durability); fills m except
+ *  recorder. PA_ENOTSUP if power-failure durability is asked for where it cannot be had. */
+int media_init(struct media *m, const struct dir *d, const struct file *mapped, int durability);
+/** PA_ENOTSUP if a file's mapping needs more than m does to be durable (directories on different file systems). */
+int media_accepts(const struct media *m, const struct file *mapped);
+
+#endif

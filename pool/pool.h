@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pool.h -- the open pool: everything below, put together behind the public API.
+ */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include <stdatomic.h>
+
+#include "segment/segment.h"
+#include "small/small.h"
+
+#define POOL_TALLIES 16u
+
+/** Fences and lines of operations that hold no core (pa_persist, trees), spread so that cores do not share a line. */
+struct pool_tally {
+    _Atomic uint64_t fences, lines;
+} __attribute__((aligned(64)));
+
+struct pa_pool {
+    struct dir dir;
+    struct file file;
+    struct media media;
+    struct manager manager;
+    struct core *cores;   /* [core_count] */
+    struct small *smalls; /* [core_count] */
+    unsigned core_count;
+    bool read_only;
+    struct lock root_lock; /* LOCK_RANK_ROOT */
+    struct media_tally open_tally;
+    struct pool_tally tallies[POOL_TALLIES];
+};
+
+/** What tests set that users do not; 0 / NULL = default. */
+struct pool_params {
+    uint32_t lanes, lane_entries, slots; /* create only */
+    const struct media_recorder *recorder;
+    const struct file_hooks *hooks;
+};
+int pool_create_ex(const char *dir, const pa_options *o, const struct pool_params *params, pa_pool **ret_pool);
+int pool_open_ex(const char *dir, const pa_options *o, const struct pool_params *params, pa_pool **ret_pool);
+/** Give up an open pool as a crash would, without settling anything: for tests that judge a crash image. */
+void pool_abandon(pa_pool *pool);
+
+static inline const struct media *pool_media(const pa_pool *pool)
+{
+    return &pool->media;
+}
+static inline struct dir *pool_dir(pa_pool *pool)
+{
+    return &pool->dir;
+}
+/** Count what an operation outside the allocators cost. */
+void pool_count(const pa_pool *pool, const struct media_tally *t);
+static inline struct pm_root *pool_root_line(const pa_pool *pool)
+{
+    return (struct pm_root *)((char *)pool->file.address + POOL_ROOT_OFFSET);
+}
+/** Allocate into an owner pointer that was checked, or that is the pool's own. */
+int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
+/** pa_usable_size of what is allocated. */
+size_t pool_usable_size(const pa_pool *pool, pa_pptr p);
+
+#endif

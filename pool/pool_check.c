@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool_check.c -- pa_check: everything that open trusts, and everything that it leaves for later, without a change. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "pool/pool.h"
+
+struct report {
+    FILE *text;
+    int code; /* of the first finding */
+    pa_pool *pool;
+};
+
+/* Note the thread's last failure as a finding. */
+static void finding(struct report *r, int code)
+{
+    fprintf(r->text, "%s\n", pa_errormsg());
+    if (r->code == 0)
+        r->code = code;
+}
+
+static void check_segments(struct report *r)
+{
+    struct manager *m = &r->pool->manager;
+    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++) {
+        struct segment *s = manager_segment(m, slot);
+        if (!segment_is_present(s))
+            continue;
+        enum segment_kind kind = atomic_load(&s->kind);
+        if (kind == SEGMENT_KIND_NONE || kind == SEGMENT_KIND_SMALL) {
+            int code = small_check_segment(m, s);
+            if (code != 0)
+                finding(r, code);
+        }
+    }
+}
+
+static void check_root(struct report *r)
+{
+    const struct pm_root *line = pool_root_line(r->pool);
+    bool none = pa_is_null(line->root) && line->size == 0 && line->check == 0;
+    bool unfinished = line->check == 0 && pool_usable_size(r->pool, line->root) != 0;
+    bool ready = line->check == superblock_root_check(line) && pool_usable_size(r->pool, line->root) >= line->size;
+    if (!none && !unfinished && !ready)
+        finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a "
+                                          "backup",
+                             r->pool->dir.path, POOL_ROOT_OFFSET));
+}
+
+/* A segment file whose slot has none. */
+static int check_name(const char *name, void *arg)
+{
+    struct report *r = arg;
+    unsigned slot;
+    char exact[32];
+    if (sscanf(name, "segment-%8x.pa", &slot) != 1)
+        return 0;
+    segment_name(exact, slot);
+    const struct manager *m = &r->pool->manager;
+    if (strcmp(exact, name) == 0 && slot < m->geometry.slots && segment_word_state(m->table[slot]) != SEGMENT_STATE_FREE)
+        return 0;
+    fprintf(r->text, "note: %s/%s belongs to no slot of the pool; it is not used and may be removed\n", r->pool->dir.path, name);
+    return 0;
+}
+
+static void check_all(struct report *r, const char *dir)
+{
+    pa_options o;
+    pa_options_init(&o);
+    o.flags = PA_READ_ONLY;
+    int code = pa_open(dir, &o, &r->pool);
+    if (code != 0) {
+        finding(r, code);
+        return;
+    }
+    check_segments(r);
+    check_root(r);
+    code = dir_foreach(&r->pool->dir, check_name, r);
+    if (code != 0)
+        finding(r, code);
+    if (r->code == 0)
+        fprintf(r->text, "%s: sound\n", dir);
+    pa_close(r->pool);
+}
+
+int pa_check(const char *dir, char **ret_report)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct report r = {.text = open_memstream(&text, &size)};
+    if (r.text == NULL)
+        return error_set(PA_ENOMEM, "no memory for the report");
+    check_all(&r, dir);
+    if (fclose(r.text) != 0) {
+        free(text);
+        return error_set(PA_ENOMEM, "no memory for the report");
+    }
+    if (ret_report != NULL)
+        *ret_report = text;
+    else
+        free(text);
+    return r.code;
+}

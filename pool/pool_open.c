@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool_open.c -- options, pa_create, pa_open, pa_close. */
+#include <stdlib.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "pool/pool.h"
+#include "recovery/recovery.h"
+
+#define LANES_MIN 8u
+
+void pa_options_init(pa_options *o)
+{
+    *o = (pa_options){0};
+}
+
+static int check_options(const char *dir, const pa_options *o, bool create)
+{
+    if (dir == NULL || dir[0] == '\0')
+        return error_set(PA_EINVAL, "no directory named");
+    if (o->layout != NULL && strlen(o->layout) > PA_LAYOUT_MAX)
+        return error_set(PA_EINVAL, "the layout name is longer than %d bytes", PA_LAYOUT_MAX);
+    if (o->flags & ~(PA_READ_ONLY | PA_WAIT_LOCK | PA_SPARSE))
+        return error_set(PA_EINVAL, "unknown flags 0x%x", o->flags);
+    if ((unsigned)o->durability > PA_DURABILITY_PROCESS || (unsigned)o->guarantee > PA_GUARANTEE_GC)
+        return error_set(PA_EINVAL, "unknown durability or guarantee");
+    if (o->cores > POOL_LANES_MAX)
+        return error_set(PA_EINVAL, "%u cores are more than %u", o->cores, POOL_LANES_MAX);
+    if (!create)
+        return 0;
+    if (o->guarantee != PA_GUARANTEE_STRICT)
+        return error_set(PA_ENOTSUP, "only PA_GUARANTEE_STRICT is available in this version");
+    if (o->flags & PA_READ_ONLY)
+        return error_set(PA_EINVAL, "a pool cannot be created read-only");
+    if (o->segment_size != 0 && (!is_power_of_two(o->segment_size) || o->segment_size < SEGMENT_SIZE_MIN ||
+                                 o->segment_size > SEGMENT_SIZE_MAX))
+        return error_set(PA_EINVAL, "segment_size %llu is not a power of two between 1 MiB and 16 GiB",
+                         (unsigned long long)o->segment_size);
+    return 0;
+}
+
+static uint32_t lanes_for(const pa_options *o)
+{
+    uint32_t cores = o->cores != 0 ? o->cores : cpu_count();
+    uint32_t lanes = 2 * cores;
+    if (lanes < LANES_MIN)
+        lanes = LANES_MIN;
+    return lanes > POOL_LANES_MAX ? POOL_LANES_MAX : lanes;
+}
+
+static pa_pool *pool_new(void)
+{
+    pa_pool *pool = NULL;
+    if (posix_memalign((void **)&pool, 128, sizeof *pool) != 0) {
+        error_set(PA_ENOMEM, "no memory for the pool's handle");
+        return NULL;
+    }
+    memset(pool, 0, sizeof *pool);
+    pool->dir.fd = -1;
+    pool->file.fd = -1;
+    lock_init(&pool->root_lock, LOCK_RANK_ROOT);
+    return pool;
+}
+
+/* Release in reverse order; what was not set up is zero. */
+static void pool_free(pa_pool *pool)
+{
+    for (unsigned i = 0; pool->cores != NULL && i < pool->core_count; i++) {
+        lane_fini(&pool->cores[i].lane);
+        lock_fini(&pool->cores[i].lock);
+    }
+    free(pool->smalls);
+    free(pool->cores);
+    if (pool->manager.dir != NULL)
+        manager_close(&pool->manager);
+    file_close(&pool->dir, &pool->file);
+    dir_close(&pool->dir);
+    lock_fini(&pool->root_lock);
+    free(pool);
+}
+
+static int make_cores(pa_pool *pool, unsigned wanted, const uint32_t *next, uint64_t lsn)
+{
+    uint32_t lanes = pool->manager.geometry.lanes;
+    unsigned count = wanted != 0 ? wanted : cpu_count();
+    if (count > lanes)
+        count = lanes;
+    if (posix_memalign((void **)&pool->cores, 128, count * sizeof *pool->cores) != 0) {
+        pool->cores = NULL;
+        return error_set(PA_ENOMEM, "no memory for %u cores", count);
+    }
+    memset(pool->cores, 0, count * sizeof *pool->cores);
+    pool->smalls = calloc(count, sizeof *pool->smalls);
+    if (pool->smalls == NULL)
+        return error_set(PA_ENOMEM, "no memory for %u allocators", count);
+    for (unsigned i = 0; i < count; i++) {
+        struct core *core = &pool->cores[i];
+        int code = lane_init(&core->lane, &pool->media, recovery_ring(&pool->manager, i), pool->manager.geometry.lane_entries,
+                             next[i], lsn);
+        if (code != 0)
+            return code;
+        lock_init(&core->lock, LOCK_RANK_CORE);
+        core->index = i;
+        small_init(&pool->smalls[i], core, &pool->manager);
+        pool->core_count = i + 1;
+    }
+    return 0;
+}
+
+/* Every small segment gets an object that looks after it; with fewer cores than before, some get more. Downwards, so that the
+ * lowest segment is read first. */
+static void hand_out_segments(pa_pool *pool)
+{
+    struct manager *m = &pool->manager;
+    for (uint32_t slot = atomic_load(&m->slots_end); slot-- > 0;) {
+        struct segment *s = manager_segment(m, slot);
+        if (!segment_is_present(s) || atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
+            continue;
+        unsigned owner = atomic_load(&s->owner) % pool->core_count;
+        atomic_store(&s->owner, (uint16_t)owner);
+        small_adopt(&pool->smalls[owner], s);
+    }
+}
+
+/* What is common to create and open, over a mapped pool file. */
+static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblock *geometry)
+{
+    bool sparse = ((o->flags | geometry->flags) & PA_SPARSE) != 0;
+    int code = manager_open(&pool->manager, &pool->dir, &pool->file, &pool->media, geometry, o->max_size, sparse);
+    if (code != 0) {
+        pool->manager.dir = NULL;
+        return code;
+    }
+    uint32_t *next = calloc(geometry->lanes, sizeof *next);
+    if (next == NULL)
+        return error_set(PA_ENOMEM, "no memory to read %u lanes", geometry->lanes);
+    uint64_t lsn = 0;
+    code = recovery_run(&pool->manager, &pool->open_tally, next, &lsn);
+    if (code == 0)
+        code = make_cores(pool, o->cores, next, lsn);
+    free(next);
+    if (code == 0)
+        hand_out_segments(pool);
+    return code;
+}
+
+static int set_up_media(pa_pool *pool, const pa_options *o, const struct pool_params *params)
+{
+    int code = media_init(&pool->media, &pool->dir, &pool->file, (int)o->durability);
+    if (code == 0 && params->recorder != NULL) {
+        pool->media.recorder = params->recorder;
+        pool->media.mode = MEDIA_RECORD;
+    }
+    return code;
+}
+
+static int create_in(pa_pool *pool, const char *dir, const pa_options *o, const struct pool_params *params)
+{
+    struct superblock_request request = {.layout = o->layout,
+                                         .segment_size = o->segment_size != 0 ? o->segment_size : SEGMENT_SIZE_DEFAULT,
+                                         .max_size = o->max_size,
+                                         .lanes = params->lanes != 0 ? params->lanes : lanes_for(o),
+                                         .lane_entries = params->lane_entries != 0 ? params->lane_entries : LANE_ENTRIES_DEFAULT,
+                                         .slots = params->slots,
+                                         .guarantee = o->guarantee,
+                                         .flags = o->flags & PA_SPARSE};
+    int code = dir_open(&pool->dir, dir, true, false, params->hooks);
+    if (code == 0)
+        code = superblock_create(&pool->dir, &pool->file, &request);
+    if (code != 0)
+        return code;
+    code = set_up_media(pool, o, params);
+    if (code == 0)
+        code = superblock_publish(&pool->dir, &pool->file, &pool->media, &request);
+    if (code != 0) { /* nothing half-made stays; a file that got its final name is a pool without content */
+        struct media_tally ignored = {0};
+        (void)ignored;
+        char name[sizeof pool->file.name];
+        memcpy(name, pool->file.name, sizeof name);
+        file_close(&pool->dir, &pool->file);
+        dir_unlink(&pool->dir, name, false);
+        return code;
+    }
+    struct pm_superblock geometry = *superblock_of(&pool->file);
+    return bring_up(pool, o, &geometry);
+}
+
+static int open_in(pa_pool *pool, const char *dir, const pa_options *o, const struct pool_params *params)
+{
+    struct pm_superblock geometry;
+    pool->read_only = (o->flags & PA_READ_ONLY) != 0;
+    int code = dir_open(&pool->dir, dir, false, pool->read_only, params->hooks);
+    if (code == 0)
+        code = superblock_open(&pool->dir, &pool->file, o->layout, (o->flags & PA_WAIT_LOCK) != 0, &geometry);
+    if (code == 0)
+        code = set_up_media(pool, o, params);
+    if (code == 0)
+        code = bring_up(pool, o, &geometry);
+    return code;
+}
+
+static int make(const char *dir, const pa_options *o, const struct pool_params *params, bool create, pa_pool **ret_pool)
+{
+    static const struct pool_params no_params;
+    pa_options defaults;
+    pa_options_init(&defaults);
+    if (o == NULL)
+        o = &defaults;
+    if (params == NULL)
+        params = &no_params;
+    if (ret_pool == NULL)
+        return error_set(PA_EINVAL, "no place for the pool's handle");
+    int code = check_options(dir, o, create);
+    if (code != 0)
+        return code;
+    pa_pool *pool = pool_new();
+    if (pool == NULL)
+        return PA_ENOMEM;
+    code = create ? create_in(pool, dir, o, params) : open_in(pool, dir, o, params);
+    if (code != 0) {
+        pool_free(pool);
+        return code;
+    }
+    *ret_pool = pool;
+    return 0;
+}
+
+int pool_create_ex(const char *dir, const pa_options *o, const struct pool_params *params, pa_pool **ret_pool)
+{
+    return make(dir, o, params, true, ret_pool);
+}
+
+int pool_open_ex(const char *dir, const pa_options *o, const struct pool_params *params, pa_pool **ret_pool)
+{
+    return make(dir, o, params, false, ret_pool);
+}
+
+int pa_create(const char *dir, const pa_options *o, pa_pool **ret_pool)
+{
+    return make(dir, o, NULL, true, ret_pool);
+}
+
+int pa_open(const char *dir, const pa_options *o, pa_pool **ret_pool)
+{
+    return make(dir, o, NULL, false, ret_pool);
+}
+
+void pool_abandon(pa_pool *pool)
+{
+    pool_free(pool);
+}
+
+int pa_close(pa_pool *pool)
+{
+    if (pool == NULL)
+        return 0;
+    for (unsigned i = 0; i < pool->core_count; i++) {
+        pa_assert(small_is_valid(&pool->smalls[i]));
+        lane_settle(&pool->cores[i].lane, &pool->cores[i].tally);
+    }
+    pool_free(pool);
+    return 0;
+}

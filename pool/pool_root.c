@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool_root.c -- the root block. */
+#include "base/error.h"
+#include "pool/pool.h"
+
+/* Zero the block and say that it is ready. */
+static void root_finish(pa_pool *pool, struct pm_root *line, size_t size)
+{
+    struct media_tally t = {0};
+    const struct media *m = &pool->media;
+    void *block = pa_direct(pool, line->root);
+    size_t usable = pool_usable_size(pool, line->root);
+    media_set(m, block, 0, usable);
+    media_persist(m, &t, block, usable); /* before check: which says that the block is zero */
+    media_store64(m, &line->size, size);
+    media_store64(m, &line->check, superblock_root_check(line)); /* after size, in its line: a prefix never has check alone */
+    media_persist(m, &t, line, sizeof *line);
+    pool_count(pool, &t);
+}
+
+static int root_corrupt(const pa_pool *pool)
+{
+    return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a backup",
+                     pool->dir.path, POOL_ROOT_OFFSET);
+}
+
+/*
+ * step                              | durable after it  | a crash here
+ * ----------------------------------+-------------------+------------------------------------------------------------------
+ * 1 pool_allocate(&line->root)      | root, check zero  | pa_root goes on with 2 (size fits), or frees and begins again
+ * 2 block zeroed, fence             | the zeros         | as 1
+ * 3 size, then check, fence         | the root          | nothing to do
+ */
+static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
+{
+    if (!pa_is_null(line->root) && pool_usable_size(pool, line->root) < size) {
+        /* An earlier process asked for less and died before it got it: that block was never anybody's. */
+        struct segment *s = manager_segment(&pool->manager, line->root.segment);
+        if (!segment_is_present(s) || pool_usable_size(pool, line->root) == 0)
+            return root_corrupt(pool);
+        unsigned owner = atomic_load(&s->owner);
+        lock_acquire(&pool->cores[owner].lock);
+        int code = small_free(&pool->smalls[owner], s, &line->root);
+        lock_release(&pool->cores[owner].lock);
+        if (code != 0)
+            return code;
+    }
+    if (pa_is_null(line->root)) {
+        int code = pool_allocate(pool, &line->root, size);
+        if (code != 0)
+            return code;
+    }
+    root_finish(pool, line, size);
+    return 0;
+}
+
+static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
+{
+    struct pm_root *line = pool_root_line(pool);
+    if (line->check == 0) {
+        if (pool->read_only)
+            return error_set(PA_EACCES, "the pool in %s has no root yet and is open read-only", pool->dir.path);
+        int code = root_make(pool, line, size);
+        if (code != 0)
+            return code;
+    }
+    size_t usable = pool_usable_size(pool, line->root);
+    if (line->check != superblock_root_check(line) || usable == 0)
+        return root_corrupt(pool);
+    if (size > usable)
+        return error_set(PA_EINVAL, "the root block has %zu bytes, %zu were asked for; the size is fixed by the first pa_root",
+                         usable, size);
+    *ret_root = line->root;
+    return 0;
+}
+
+int pa_root(pa_pool *pool, size_t size, pa_pptr *ret_root)
+{
+    if (size == 0)
+        return error_set(PA_EINVAL, "a root of 0 bytes was asked for");
+    lock_acquire(&pool->root_lock);
+    int code = root_locked(pool, size, ret_root);
+    lock_release(&pool->root_lock);
+    return code;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool_stats.c -- statistics and the walk over all blocks. */
+#include "base/error.h"
+#include "pool/pool.h"
+
+static int add_core(pa_pool *pool, unsigned index, pa_stats *stats)
+{
+    struct core *core = &pool->cores[index];
+    struct small *o = &pool->smalls[index];
+    lock_acquire(&core->lock);
+    int code = small_read_all(o);
+    stats->allocated_bytes += o->allocated_bytes;
+    stats->allocated_blocks += o->allocated_blocks;
+    stats->fences += core->tally.fences;
+    stats->flushed_lines += core->tally.lines;
+    stats->dram_bytes += o->dram_bytes + sizeof *core + sizeof *o;
+    for (unsigned q = 0; q < LANE_QUARTERS; q++)
+        stats->dram_bytes += core->lane.touched[q].capacity * sizeof(void *);
+    size_t largest = small_largest_free(o);
+    if (stats->largest_free_block < largest)
+        stats->largest_free_block = largest;
+    lock_release(&core->lock);
+    return code;
+}
+
+static int add_files(pa_pool *pool, pa_stats *stats)
+{
+    struct manager *m = &pool->manager;
+    uint64_t bytes = 0;
+    int code = file_resident_bytes(&pool->dir, &pool->file, &bytes);
+    stats->resident_bytes += bytes;
+    for (uint32_t slot = 0; code == 0 && slot < atomic_load(&m->slots_end); slot++) {
+        const struct segment *s = manager_segment(m, slot);
+        if (!segment_is_present(s))
+            continue;
+        code = file_resident_bytes(&pool->dir, &s->file, &bytes);
+        stats->resident_bytes += bytes;
+        stats->dram_bytes += sizeof *s;
+    }
+    return code;
+}
+
+int pa_get_stats(pa_pool *pool, pa_stats *ret)
+{
+    pa_stats stats = {0};
+    struct manager *m = &pool->manager;
+    for (unsigned i = 0; i < pool->core_count; i++) {
+        int code = add_core(pool, i, &stats);
+        if (code != 0)
+            return code;
+    }
+    for (unsigned i = 0; i < POOL_TALLIES; i++) {
+        stats.fences += atomic_load(&pool->tallies[i].fences);
+        stats.flushed_lines += atomic_load(&pool->tallies[i].lines);
+    }
+    if (manager_free_count(m) != 0)
+        stats.largest_free_block = SMALL_SIZE_MAX;
+    lock_acquire(&m->lock);
+    stats.segment_files = m->segment_files;
+    stats.file_bytes = m->file_bytes;
+    stats.fences += m->tally.fences + pool->open_tally.fences;
+    stats.flushed_lines += m->tally.lines + pool->open_tally.lines;
+    stats.dram_bytes += sizeof *pool + atomic_load(&m->slots_end) * sizeof *m->segments;
+    int code = add_files(pool, &stats); /* under the lock: no file goes away meanwhile */
+    lock_release(&m->lock);
+    if (code == 0)
+        *ret = stats;
+    return code;
+}
+
+/* One slab's allocated blocks, as of one moment; the visits come after the lock is released. */
+struct snapshot {
+    uint64_t bits[SLAB_LINES * SLAB_LINE_WORDS];
+    unsigned class_index;
+};
+
+static bool take_snapshot(pa_pool *pool, struct segment *s, uint32_t slab, struct snapshot *ret)
+{
+    bool any = false;
+    unsigned owner = atomic_load(&s->owner);
+    lock_acquire(&pool->cores[owner].lock);
+    if (atomic_load(&s->kind) == SEGMENT_KIND_SMALL && atomic_load(&s->owner) == owner)
+        any = small_snapshot(&pool->manager, s, slab, ret->bits, &ret->class_index);
+    lock_release(&pool->cores[owner].lock);
+    return any;
+}
+
+static int visit_slab(pa_pool *pool, struct segment *s, uint32_t slab, pa_visit_fn visit, void *arg)
+{
+    struct snapshot snapshot;
+    if (!take_snapshot(pool, s, slab, &snapshot))
+        return 0;
+    uint32_t bytes = small_class_bytes(snapshot.class_index);
+    uint64_t offset = small_first_slab_of(pool->manager.geometry.segment_size) + (uint64_t)slab * SLAB_BYTES;
+    uint32_t words = small_class_lines(snapshot.class_index) * SLAB_LINE_WORDS;
+    for (uint32_t w = 0; w < words; w++)
+        for (uint64_t bits = snapshot.bits[w]; bits != 0; bits &= bits - 1) {
+            uint32_t block = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            int result = visit((pa_pptr){s->slot, offset + (uint64_t)block * bytes}, bytes, arg);
+            if (result != 0)
+                return result;
+        }
+    return 0;
+}
+
+int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
+{
+    struct manager *m = &pool->manager;
+    uint32_t slabs = small_slabs_of(m->geometry.segment_size);
+    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++) {
+        struct segment *s = manager_segment(m, slot);
+        if (s == NULL || atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
+            continue;
+        for (uint32_t slab = 0; slab < slabs; slab++) {
+            int result = visit_slab(pool, s, slab, visit, arg);
+            if (result != 0)
+                return result;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* manager.c -- which segment belongs to whom: table, free list, limits. See segment.h. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "segment/provider.h"
+
+static void publish_segment(struct manager *m, struct segment *s)
+{
+    atomic_store_explicit(&m->segments[s->slot], s, memory_order_release);
+    if (s->slot >= atomic_load_explicit(&m->slots_end, memory_order_relaxed))
+        atomic_store_explicit(&m->slots_end, s->slot + 1, memory_order_release);
+}
+
+/* One table word at open: map what is ready, finish what a crash cut off. */
+static int open_slot(struct manager *m, uint32_t slot)
+{
+    uint64_t word = m->table[slot];
+    int code = segment_word_check(m->dir, word, slot);
+    if (code != 0)
+        return code;
+    if (word == 0)
+        return 0;
+    if (slot < m->first_slot)
+        return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": slot %u belongs to the pool file but its table word is not zero",
+                         m->dir->path, slot);
+    if (slot >= m->slots)
+        return error_set(PA_ENOMEM, "the address range for %s ends before segment %u; raise the limit (ulimit -v)",
+                         m->dir->path, slot);
+    if (segment_word_state(word) != SEGMENT_STATE_READY) {
+        if (m->media->read_only) { /* a snapshot: forget it here, the file is not looked at */
+            m->table[slot] = 0;
+            return 0;
+        }
+        return provider_remove_file(m, slot);
+    }
+    struct segment *s = segment_new(slot);
+    if (s == NULL)
+        return PA_ENOMEM;
+    code = provider_open(m, s);
+    if (code != 0) {
+        free(s);
+        return code;
+    }
+    atomic_init(&s->kind, (uint8_t)segment_word_kind(word));
+    atomic_init(&s->owner, (uint16_t)segment_word_owner(word));
+    publish_segment(m, s);
+    m->file_bytes += m->geometry.segment_size;
+    m->segment_files++;
+    if (segment_word_kind(word) == SEGMENT_KIND_NONE) {
+        s->next_free = m->free_list;
+        m->free_list = s;
+    }
+    return 0;
+}
+
+int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,
+                 const struct pm_superblock *geometry, uint64_t max_size, bool sparse)
+{
+    *m = (struct manager){.dir = d, .pool_file = pool_file, .media = media, .geometry = *geometry, .sparse = sparse};
+    m->table = (uint64_t *)((char *)pool_file->address + geometry->table_offset);
+    m->base = d->base;
+    m->shift = log2_floor(geometry->segment_size);
+    m->first_slot = superblock_own_slots(geometry);
+    uint64_t reached = d->reserved_bytes >> m->shift;
+    m->slots = reached < geometry->slots ? (uint32_t)reached : geometry->slots;
+    m->max_size = max_size != 0 ? max_size : geometry->max_size;
+    m->lowest_free_slot = m->first_slot;
+    m->file_bytes = geometry->file_bytes;
+    lock_init(&m->lock, LOCK_RANK_MANAGER);
+    m->segments = calloc(m->slots, sizeof *m->segments);
+    if (m->segments == NULL) {
+        error_set(PA_ENOMEM, "no memory for the table of %u segments", m->slots);
+        manager_close(m);
+        return PA_ENOMEM;
+    }
+    for (uint32_t slot = 0; slot < geometry->slots; slot++) {
+        int code = open_slot(m, slot);
+        if (code != 0) {
+            manager_close(m);
+            return code;
+        }
+    }
+    return 0;
+}
+
+void manager_close(struct manager *m)
+{
+    for (uint32_t slot = 0; m->segments != NULL && slot < atomic_load(&m->slots_end); slot++) {
+        struct segment *s = atomic_load(&m->segments[slot]);
+        if (s != NULL) {
+            file_close(m->dir, &s->file);
+            free(s->twin);
+            free(s);
+        }
+    }
+    free(m->segments);
+    m->segments = NULL;
+    lock_fini(&m->lock);
+}
+
+/* Under lock: count a new segment against the limits and take the lowest free slot for it. */
+static int claim_slot(struct manager *m, uint32_t *ret_slot)
+{
+    if (m->max_size != 0 && m->file_bytes + m->geometry.segment_size > m->max_size)
+        return error_set(PA_ENOSPC, "the pool in %s has reached its limit (max_size %llu bytes); free blocks or raise the limit",
+                         m->dir->path, (unsigned long long)m->max_size);
+    for (uint32_t slot = m->lowest_free_slot; slot < m->slots; slot++)
+        if (m->table[slot] == 0) {
+            m->lowest_free_slot = slot + 1;
+            m->file_bytes += m->geometry.segment_size;
+            m->segment_files++;
+            *ret_slot = slot;
+            return 0;
+        }
+    return error_set(PA_ENOSPC, "the pool in %s has used its whole address range of %u segments; free blocks", m->dir->path,
+                     m->slots);
+}
+
+static void unclaim_slot(struct manager *m, uint32_t slot)
+{
+    if (slot < m->lowest_free_slot)
+        m->lowest_free_slot = slot;
+    m->file_bytes -= m->geometry.segment_size;
+    m->segment_files--;
+}
+
+static int create_segment(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret)
+{
+    uint32_t slot = 0;
+    int code = claim_slot(m, &slot);
+    if (code != 0)
+        return code;
+    struct segment *s = manager_segment(m, slot);
+    if (s == NULL) {
+        s = segment_new(slot);
+        if (s != NULL)
+            publish_segment(m, s);
+    }
+    code = s == NULL ? PA_ENOMEM : provider_create(m, s, kind, owner);
+    if (code != 0)
+        unclaim_slot(m, slot);
+    else
+        *ret = s;
+    return code;
+}
+
+int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn)
+{
+    int code = 0;
+    lock_acquire(&m->lock);
+    struct segment *s = m->free_list;
+    if (s != NULL) {
+        m->free_list = s->next_free;
+        s->next_free = NULL;
+        atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);
+        atomic_store_explicit(&s->kind, (uint8_t)kind, memory_order_release);
+        provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
+        *ret = s;
+    } else {
+        code = create_segment(m, kind, owner, ret);
+    }
+    *ret_lsn = m->lsn_floor;
+    lock_release(&m->lock);
+    return code;
+}
+
+void manager_release(struct manager *m, struct segment *s, uint64_t lsn)
+{
+    lock_acquire(&m->lock);
+    if (m->lsn_floor < lsn)
+        m->lsn_floor = lsn;
+    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_READY, SEGMENT_KIND_NONE, 0, s->slot));
+    atomic_store_explicit(&s->kind, SEGMENT_KIND_NONE, memory_order_release);
+    s->next_free = m->free_list;
+    m->free_list = s;
+    lock_release(&m->lock);
+}
+
+static int delete_segment(struct manager *m, struct segment *s)
+{
+    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_DELETING, SEGMENT_KIND_NONE, 0, s->slot));
+    file_close(m->dir, &s->file);
+    int code = provider_remove_file(m, s->slot);
+    if (code == 0) /* else the slot stays DELETING and the next open finishes */
+        unclaim_slot(m, s->slot);
+    return code;
+}
+
+int manager_trim(struct manager *m, uint32_t keep, uint64_t *ret_released)
+{
+    int code = 0;
+    *ret_released = 0;
+    lock_acquire(&m->lock);
+    uint32_t count = 0;
+    for (struct segment *s = m->free_list; s != NULL; s = s->next_free)
+        count++;
+    while (code == 0 && count-- > keep) {
+        struct segment *s = m->free_list;
+        m->free_list = s->next_free;
+        code = delete_segment(m, s);
+        if (code == 0)
+            *ret_released += m->geometry.segment_size;
+    }
+    lock_release(&m->lock);
+    return code;
+}
+
+uint32_t manager_free_count(struct manager *m)
+{
+    uint32_t count = 0;
+    lock_acquire(&m->lock);
+    for (struct segment *s = m->free_list; s != NULL; s = s->next_free)
+        count++;
+    lock_release(&m->lock);
+    return count;
+}

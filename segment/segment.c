@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* segment.c -- the provider: creating, opening and deleting segment files, each failure-atomic by its table word. */
+#define XXH_INLINE_ALL
+#include "segment/segment.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "segment/provider.h"
+
+void segment_name(char name[32], uint32_t slot)
+{
+    snprintf(name, 32, "segment-%08x.pa", slot);
+}
+
+static uint64_t header_checksum(const struct pm_segment_header *h)
+{
+    return XXH3_64bits(h, offsetof(struct pm_segment_header, checksum));
+}
+
+int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot)
+{
+    if (segment_word_is_valid(word, slot))
+        return 0;
+    return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": table word of slot %u is damaged (0x%016llx); restore the file from "
+                                  "a backup",
+                     d->path, slot, (unsigned long long)word);
+}
+
+int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot)
+{
+    const struct pm_segment_header *h = f->address;
+    const char *what = NULL;
+    if (h->magic != SEGMENT_MAGIC || h->checksum != header_checksum(h))
+        what = "its header is damaged";
+    else if (h->version != POOL_FORMAT_VERSION)
+        what = "its format version is another than the pool file's";
+    else if (memcmp(h->uuid, geometry->uuid, sizeof h->uuid) != 0)
+        what = "it belongs to another pool";
+    else if (h->slot != slot || h->segment_size != geometry->segment_size)
+        what = "it belongs to another place in the pool";
+    if (what == NULL)
+        return 0;
+    return error_set(PA_ECORRUPT, "%s/%s: %s; restore the pool's own file", d->path, f->name, what);
+}
+
+void provider_set_word(struct manager *m, uint32_t slot, uint64_t word)
+{
+    media_store64(m->media, &m->table[slot], word);
+    media_persist(m->media, &m->tally, &m->table[slot], sizeof word); /* before the step that the word announces */
+}
+
+static void header_write(struct manager *m, struct segment *s)
+{
+    struct pm_segment_header h = {.magic = SEGMENT_MAGIC,
+                                  .version = POOL_FORMAT_VERSION,
+                                  .slot = s->slot,
+                                  .segment_size = m->geometry.segment_size};
+    memcpy(h.uuid, m->geometry.uuid, sizeof h.uuid);
+    h.checksum = header_checksum(&h);
+    struct media_tally tally = {0};
+    media_write(m->media, s->file.address, &h, sizeof h);
+    media_persist(m->media, &tally, s->file.address, sizeof h); /* before READY: which promises a valid header */
+}
+
+/* File, mapping and header of a new segment; nothing is left behind on failure. */
+static int make_file(struct manager *m, struct segment *s)
+{
+    char name[32];
+    segment_name(name, s->slot);
+    int code = dir_unlink(m->dir, name, false); /* not ours if there: its slot has no file */
+    if (code != 0)
+        return code;
+    code = file_create(m->dir, &s->file, name, m->geometry.segment_size, m->sparse);
+    if (code != 0)
+        return code;
+    code = file_map(m->dir, &s->file, (uint64_t)s->slot << m->shift);
+    if (code == 0)
+        code = media_accepts(m->media, &s->file);
+    if (code == 0) {
+        header_write(m, s);
+        code = file_sync(m->dir, &s->file);
+    }
+    if (code == 0)
+        code = dir_sync(m->dir);
+    if (code != 0) {
+        file_close(m->dir, &s->file);
+        dir_unlink(m->dir, name, false); /* if even that fails, the next file in this slot replaces it */
+        return code;
+    }
+    file_close_descriptor(&s->file);
+    return 0;
+}
+
+struct segment *segment_new(uint32_t slot)
+{
+    struct segment *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        error_set(PA_ENOMEM, "no memory for segment %u", slot);
+        return NULL;
+    }
+    s->slot = slot;
+    s->file.fd = -1;
+    return s;
+}
+
+/*
+ * Segment creation. The slot is chosen and counted already.
+ *
+ * step                              | durable after it      | a crash here recovers by
+ * ----------------------------------+-----------------------+------------------------------------------------------------
+ * 1 word = CREATING, fence          | the announcement      | open removes the file if there is one, word = FREE
+ * 2 file made, mapped, header, fence| maybe parts of it     | as 1
+ * 3 file sync, directory sync       | the whole file        | as 1
+ * 4 word = READY(kind, owner), fence| the segment           | nothing to do
+ */
+int provider_create(struct manager *m, struct segment *s, enum segment_kind kind, unsigned owner)
+{
+    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_CREATING, SEGMENT_KIND_NONE, 0, s->slot));
+    int code = make_file(m, s);
+    if (code != 0) {
+        provider_set_word(m, s->slot, 0);
+        return code;
+    }
+    atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);
+    atomic_store_explicit(&s->kind, (uint8_t)kind, memory_order_release);
+    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
+    return 0;
+}
+
+/*
+ * Segment deletion; also how open finishes a creation or deletion that a crash cut off.
+ *
+ * step                              | durable after it      | a crash here recovers by
+ * ----------------------------------+-----------------------+------------------------------------------------------------
+ * 1 word = DELETING, fence          | the announcement      | open continues with 2
+ * 2 unlink, directory sync          | the file is gone      | open continues with 2; the file may be missing
+ * 3 word = FREE, fence              | the slot is free      | nothing to do
+ */
+int provider_remove_file(struct manager *m, uint32_t slot)
+{
+    char name[32];
+    segment_name(name, slot);
+    int code = dir_unlink(m->dir, name, false);
+    if (code == 0)
+        code = dir_sync(m->dir); /* before FREE: else a file may come back in a slot that has none */
+    if (code == 0)
+        provider_set_word(m, slot, 0);
+    return code;
+}
+
+int provider_open(struct manager *m, struct segment *s)
+{
+    char name[32];
+    segment_name(name, s->slot);
+    int code = file_open(m->dir, &s->file, name);
+    if (code == PA_ENOENT)
+        return error_set(PA_ECORRUPT, "%s/%s is missing; restore the pool's own file", m->dir->path, name);
+    if (code != 0)
+        return code;
+    if (s->file.size != m->geometry.segment_size)
+        code = error_set(PA_ECORRUPT, "%s/%s has %llu bytes instead of %llu; restore the pool's own file", m->dir->path, name,
+                         (unsigned long long)s->file.size, (unsigned long long)m->geometry.segment_size);
+    if (code == 0)
+        code = file_map(m->dir, &s->file, (uint64_t)s->slot << m->shift);
+    if (code == 0)
+        code = media_accepts(m->media, &s->file);
+    if (code == 0)
+        code = segment_header_check(m->dir, &s->file, &m->geometry, s->slot);
+    if (code != 0) {
+        file_close(m->dir, &s->file);
+        return code;
+    }
+    file_close_descriptor(&s->file);
+    return 0;
+}

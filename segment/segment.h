@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * segment.h -- the segment manager over a failure-atomic provider of segment files, and the address space they form
+ * (PAllocator, VLDB 2017, section 4.1).
+ *
+ * Slot k of the reserved address range holds segment k, so a persistent pointer becomes an address by one shift and one add.
+ * Life of a slot (each arrow is one atomic table-word change, by the function named):
+ *
+ *     FREE --create--> CREATING --create--> READY(kind NONE) <--release--  READY(kind, owner)
+ *      ^                   |                  |       \_______acquire_______^
+ *      |________open_______|                  |delete
+ *      |________open / delete________ DELETING
+ *
+ * Locks: manager.lock guards the table, the free list and the counters. A segment's kind and owner may be read without it
+ * (atomically); they change only while the segment's core is locked or the segment belongs to nobody.
+ */
+#ifndef SEGMENT_SEGMENT_H
+#define SEGMENT_SEGMENT_H
+
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "log/lane.h"
+#include "segment/segment_layout.h"
+#include "segment/superblock.h"
+
+/** DRAM twin of a segment. */
+struct segment {
+    struct file file;
+    uint32_t slot;
+    _Atomic uint8_t kind;      /* enum segment_kind */
+    _Atomic uint16_t owner;    /* core index; meaningful unless kind is NONE */
+    void *_Atomic twin;        /* what the owner knows about the segment; NULL = not read yet; guarded by the core's lock */
+    struct segment *next_free; /* manager's free list */
+};
+
+/** False after its file was deleted; the twin stays until close, so that a stale pointer to it is harmless. */
+static inline bool segment_is_present(const struct segment *s)
+{
+    return s != NULL && s->file.address != NULL;
+}
+
+struct manager {
+    struct dir *dir;
+    struct file *pool_file;
+    const struct media *media;
+    struct pm_superblock geometry; /* validated copy */
+    uint64_t *table;               /* on media */
+    char *base;
+    unsigned shift;                /* log2 of segment_size */
+    uint32_t first_slot;           /* first one not covered by the pool file */
+    uint32_t slots;                /* that the reserved range covers */
+    uint64_t max_size;
+    bool sparse;
+    struct lock lock;
+    struct segment *_Atomic *segments; /* by slot; NULL = never there since open */
+    _Atomic uint32_t slots_end;    /* all segments are below */
+    /* under lock: */
+    struct segment *free_list;
+    uint32_t lowest_free_slot;
+    uint64_t file_bytes;           /* pool file and segments, those being created included */
+    uint32_t segment_files;
+    uint64_t lsn_floor;            /* highest LSN in lines of segments that were released */
+    struct media_tally tally;
+};
+
+/** Set up over a mapped pool file; reads the table and finishes what a crash cut off; opens and maps the segments. */
+int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,
+                 const struct pm_superblock *geometry, uint64_t max_size, bool sparse);
+void manager_close(struct manager *m);
+
+/** A free or a new segment becomes kind's and owner's. *ret_lsn: the new owner numbers its entries above it. Durable on return. PA_ENOSPC. */
+int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn);
+/** Give a segment back to the free list. Every line in it is durable and was numbered at most lsn. Durable on return. */
+void manager_release(struct manager *m, struct segment *s, uint64_t lsn);
+/** Delete free segments until at most keep are left; the files' space goes back to the file system. */
+int manager_trim(struct manager *m, uint32_t keep, uint64_t *ret_released);
+/** Segments on the free list. */
+uint32_t manager_free_count(struct manager *m);
+
+static inline struct segment *manager_segment(const struct manager *m, uint64_t slot)
+{
+    return slot < m->slots ? atomic_load_explicit(&m->segments[slot], memory_order_acquire) : NULL;
+}
+/** Byte distance from base; null is 0. */
+static inline pa_off manager_off(const struct manager *m, pa_pptr p)
+{
+    return (p.segment << m->shift) + p.offset;
+}
+static inline pa_pptr manager_pptr(const struct manager *m, pa_off off)
+{
+    return (pa_pptr){off >> m->shift, off & (m->geometry.segment_size - 1)};
+}
+void segment_name(char name[32], uint32_t slot);
+/** Check a table word and, if READY, the segment file's header and size; for open and check alike. */
+int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot);
+int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot);
+
+#endif

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* small.c -- allocation and free: which slab, which block, and the protocol. See small.h. */
+#include "small/small.h"
+
+#include "base/error.h"
+#include "segment/owner.h"
+#include "small/small_segment.h"
+
+void small_init(struct small *o, struct core *core, struct manager *m)
+{
+    *o = (struct small){.core = core, .manager = m};
+}
+
+void small_fini(struct small *o)
+{
+    *o = (struct small){0}; /* twins of segments are freed by the manager */
+}
+
+/* --- choosing a slab ------------------------------------------------------------------------------------------------------ */
+
+/* How many unread segments one allocation looks at before it prefers a new segment: bounds the first allocation after open. */
+#define UNREAD_PER_REFILL 4u
+
+static struct small_slab *take_partial(struct small *o, unsigned class_index)
+{
+    struct small_slab *slab = o->partial[class_index].first;
+    if (slab != NULL)
+        slab_list_remove(&o->partial[class_index], slab);
+    return slab;
+}
+
+static struct small_slab *take_free(struct small *o, unsigned class_index)
+{
+    struct small_slab *slab = o->free_list.first;
+    if (slab == NULL)
+        return NULL;
+    slab_list_remove(&o->free_list, slab);
+    o->free_slabs--;
+    slab->home->free_slabs--;
+    slab->format_pending = slab->format_pending || slab->class_index != class_index;
+    slab->class_index = (uint8_t)class_index;
+    slab->free_blocks = (uint16_t)small_class_blocks(class_index);
+    slab->hint = 0;
+    return slab;
+}
+
+static struct small_slab *take_read(struct small *o, unsigned class_index)
+{
+    struct small_slab *slab = take_partial(o, class_index);
+    return slab != NULL ? slab : take_free(o, class_index);
+}
+
+/* Reads unread segments until one has a slab for the class, at most limit. */
+static int read_until_found(struct small *o, unsigned class_index, uint32_t limit, struct small_slab **ret)
+{
+    while (*ret == NULL && o->unread != NULL && limit-- > 0) {
+        int code = small_segment_read_next(o);
+        if (code != 0)
+            return code;
+        *ret = take_read(o, class_index);
+    }
+    return 0;
+}
+
+static int add_segment(struct small *o)
+{
+    struct segment *s = NULL;
+    uint64_t lsn = 0;
+    int code = manager_acquire(o->manager, SEGMENT_KIND_SMALL, o->core->index, &s, &lsn);
+    if (code != 0)
+        return code;
+    lane_raise(&o->core->lane, lsn);
+    small_adopt(o, s);
+    return small_segment_read_next(o);
+}
+
+static int find_slab(struct small *o, unsigned class_index, enum small_growth growth, struct small_slab **ret)
+{
+    *ret = take_read(o, class_index);
+    int code = read_until_found(o, class_index, growth == SMALL_GROW ? UNREAD_PER_REFILL : UINT32_MAX, ret);
+    if (code != 0 || *ret != NULL)
+        return code;
+    code = growth == SMALL_GROW ? add_segment(o) : error_set(PA_ENOSPC, "no free block of %u bytes", small_class_bytes(class_index));
+    if (code == 0)
+        *ret = take_read(o, class_index);
+    if (code == PA_ENOSPC && growth == SMALL_GROW) {
+        int read_code = read_until_found(o, class_index, UINT32_MAX, ret);
+        if (*ret != NULL || read_code != 0)
+            return read_code;
+    }
+    if (code == 0 && *ret == NULL)
+        code = error_set(PA_ECORRUPT, "a new segment has no usable slab; check the pool");
+    return code;
+}
+
+/* The class gets a current slab with a free block. */
+static int refill(struct small *o, unsigned class_index, enum small_growth growth)
+{
+    struct small_slab *slab = NULL;
+    int code = find_slab(o, class_index, growth, &slab);
+    if (code != 0)
+        return code;
+    struct small_slab *old = o->current[class_index];
+    if (old != NULL)
+        old->state = SLAB_FULL;
+    slab->state = SLAB_CURRENT;
+    o->current[class_index] = slab;
+    return 0;
+}
+
+/* --- choosing a block ----------------------------------------------------------------------------------------------------- */
+
+#define NO_BLOCK UINT32_MAX
+
+/* Lowest free block; advances the hint. */
+static uint32_t find_block(struct small_slab *slab)
+{
+    if (slab->format_pending)
+        return 0;
+    const struct pm_slab_line *lines = slab_lines(slab);
+    uint32_t blocks = small_class_blocks(slab->class_index);
+    for (uint32_t word = slab->hint; word * 64 < blocks; word++) {
+        uint64_t free = ~lines[word / SLAB_LINE_WORDS].bits[word % SLAB_LINE_WORDS];
+        if (free == 0)
+            continue;
+        slab->hint = (uint8_t)word;
+        uint32_t block = word * 64 + (uint32_t)__builtin_ctzll(free);
+        return block < blocks ? block : NO_BLOCK;
+    }
+    return NO_BLOCK;
+}
+
+/* Current slab of the class and its lowest free block. */
+static int choose(struct small *o, unsigned class_index, enum small_growth growth, struct small_slab **ret_slab,
+                  uint32_t *ret_block)
+{
+    for (;;) {
+        struct small_slab *slab = o->current[class_index];
+        if (__builtin_expect(slab == NULL || slab->free_blocks == 0, 0)) {
+            int code = refill(o, class_index, growth);
+            if (code != 0)
+                return code;
+            slab = o->current[class_index];
+        }
+        uint32_t block = find_block(slab);
+        if (__builtin_expect(block != NO_BLOCK, 1)) {
+            *ret_slab = slab;
+            *ret_block = block;
+            return 0;
+        }
+        slab->state = SLAB_BAD; /* its bits disagree with what we read before: somebody else wrote them */
+        o->current[class_index] = NULL;
+    }
+}
+
+/* --- the protocol --------------------------------------------------------------------------------------------------------- */
+
+static void touch(struct small *o, struct media_tally *t, struct small_slab *slab, const struct slab_change *c)
+{
+    struct lane *lane = &o->core->lane;
+    if (!c->format) {
+        uint32_t number = slab_line_of(c->block);
+        lane_touch(lane, t, &c->lines[number], &slab->memo[number]);
+        return;
+    }
+    for (uint32_t number = 0; number < small_class_lines(c->class_index); number++)
+        lane_touch(lane, t, &c->lines[number], &slab->memo[number]);
+}
+
+static void tally_add(struct core *core, const struct media_tally *t)
+{
+    core->tally.fences += t->fences;
+    core->tally.lines += t->lines;
+}
+
+/*
+ * Allocation, strict guarantee.
+ *
+ * step                                 | durable after it      | a crash here recovers by
+ * -------------------------------------+-----------------------+----------------------------------------------------------
+ * 1 entry {alloc, block, dst}, fence   | the intent            | torn: nothing happened
+ * 2 dst = block, write-back started    | maybe half of dst     | redo: bit set, dst = block
+ * 3 bit set in place, not written back | maybe                 | redo
+ * 4 fence                              | dst                   | redo
+ * 5 DONE entry, fence                  | the end               | redo of the bit only; dst belongs to the caller again
+ *
+ * Without the fence in 1 dst could name a block that is free after the crash; without the one in 4 DONE could be durable and
+ * dst not: a leak; without the one in 5 the caller could move the pointer and recovery would set it again.
+ */
+int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth)
+{
+    struct small_slab *slab;
+    uint32_t block;
+    int code = choose(o, class_index, growth, &slab, &block);
+    if (__builtin_expect(code != 0, 0))
+        return code;
+
+    const struct media *media = o->manager->media;
+    struct lane *lane = &o->core->lane;
+    struct media_tally t = {0};
+    uint64_t offset = slab_offset(o->manager, slab) + (uint64_t)block * small_class_bytes(class_index);
+    pa_pptr pointer = {slab->home->segment->slot, offset};
+    _Alignas(64) struct pm_lane_entry e = {.op = LANE_OP_SMALL_ALLOC,
+                                           .class_index = (uint8_t)class_index,
+                                           .flags = slab->format_pending ? LANE_FLAG_FORMAT : 0,
+                                           .block = manager_off(o->manager, pointer),
+                                           .dst = (uint64_t)((char *)dst - o->manager->base)};
+    lane_append(lane, &t, &e);
+    lane_commit(lane, &t);
+
+    owner_store(media, &t, dst, pointer);
+    struct slab_change c = {slab_lines(slab), e.lsn, slab->number, block, (uint8_t)class_index, true, slab->format_pending};
+    slab_redo(media, &c);
+    touch(o, &t, slab, &c); /* before DONE: the note belongs to the entry's quarter of the ring */
+    media_drain(media, &t);
+    lane_done(lane, &t);
+
+    slab->format_pending = false;
+    slab->free_blocks--;
+    o->allocated_blocks++;
+    o->allocated_bytes += small_class_bytes(class_index);
+    tally_add(o->core, &t);
+    return 0;
+}
+
+static void give_back_segment(struct small *o, struct small_segment *home)
+{
+    for (uint32_t i = 0; i < home->slab_count; i++)
+        slab_list_remove(&o->free_list, &home->slabs[i]);
+    o->free_slabs -= home->slab_count;
+    struct media_tally t = {0};
+    lane_settle(&o->core->lane, &t); /* no entry of ours is needed for the segment any more */
+    tally_add(o->core, &t);
+    struct segment *s = home->segment;
+    small_segment_forget(o, home);
+    manager_release(o->manager, s, o->core->lane.lsn);
+}
+
+/* A block of the slab was freed: the slab may change lists, the segment its owner. */
+static void after_free(struct small *o, struct small_slab *slab)
+{
+    slab->free_blocks++;
+    if (slab->state == SLAB_CURRENT || slab->state == SLAB_BAD)
+        return;
+    if (slab->state == SLAB_FULL) {
+        slab->state = SLAB_PARTIAL;
+        slab_list_push(&o->partial[slab->class_index], slab);
+    }
+    if (slab->free_blocks < small_class_blocks(slab->class_index))
+        return;
+    struct small_segment *home = slab->home;
+    slab_list_remove(&o->partial[slab->class_index], slab);
+    slab->state = SLAB_FREE;
+    slab_list_push(&o->free_list, slab);
+    o->free_slabs++;
+    home->free_slabs++;
+    /* Keep a quarter of a segment's slabs in reserve, so that a block freed and allocated in turn moves no segment. */
+    if (home->free_slabs == home->slab_count && o->free_slabs - home->slab_count >= home->slab_count / 4)
+        give_back_segment(o, home);
+}
+
+/*
+ * Free, strict guarantee.
+ *
+ * step                                  | durable after it | a crash here recovers by
+ * --------------------------------------+------------------+--------------------------------------------------------------
+ * 1 entry {free, block, dst}, fence     | the decision     | torn: nothing happened
+ * 2 dst = null, write-back started      | maybe half       | redo: bit cleared, dst nulled if it still names the block
+ * 3 bit cleared in place                | maybe            | redo
+ * 4 fence                               | dst              | redo of the bit; dst no longer names the block
+ *
+ * No DONE entry: redoing the null is harmless for as long as this is the lane's newest entry, because the block can be
+ * named again only after a newer entry in this lane has allocated it (or after a settle, if it changes lanes).
+ */
+int small_free(struct small *o, struct segment *s, pa_pptr *dst)
+{
+    struct small_slab *slab = NULL;
+    uint32_t block = 0;
+    int code = small_segment_locate(o, s, *dst, &slab, &block);
+    if (__builtin_expect(code != 0, 0))
+        return code;
+
+    const struct media *media = o->manager->media;
+    struct lane *lane = &o->core->lane;
+    struct media_tally t = {0};
+    _Alignas(64) struct pm_lane_entry e = {.op = LANE_OP_SMALL_FREE,
+                                           .class_index = slab->class_index,
+                                           .block = manager_off(o->manager, *dst),
+                                           .dst = (uint64_t)((char *)dst - o->manager->base)};
+    lane_append(lane, &t, &e);
+    lane_commit(lane, &t);
+
+    owner_store(media, &t, dst, PA_NULL);
+    struct slab_change c = {slab_lines(slab), e.lsn, slab->number, block, slab->class_index, false, false};
+    slab_redo(media, &c);
+    touch(o, &t, slab, &c);
+    media_drain(media, &t); /* before the caller may reuse dst's memory: recovery compares it with the block */
+
+    uint32_t word = block / 64;
+    if (word < slab->hint)
+        slab->hint = (uint8_t)word;
+    o->allocated_blocks--;
+    o->allocated_bytes -= small_class_bytes(slab->class_index);
+    tally_add(o->core, &t);
+    after_free(o, slab);
+    return 0;
+}
+
+size_t small_largest_free(const struct small *o)
+{
+    if (o->free_list.first != NULL)
+        return SMALL_SIZE_MAX;
+    for (unsigned c = SMALL_CLASSES; c-- > 0;)
+        if (o->partial[c].first != NULL || (o->current[c] != NULL && o->current[c]->free_blocks != 0))
+            return small_class_bytes(c);
+    return 0;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * small_class.h -- size classes up to 16 KiB: 16, 32, 48, 64, then four steps per doubling, so that rounding wastes at most
+ * 20 % above 64 bytes. Slabs are aligned to 64 KiB, so a block whose size is a multiple of 64 starts a line and a power of two
+ * is naturally aligned.
+ */
+#ifndef SMALL_SMALL_CLASS_H
+#define SMALL_SMALL_CLASS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bits.h"
+#include "small/small_layout.h"
+
+#define SMALL_CLASSES  36u
+#define SMALL_SIZE_MAX 16384u
+
+/** Class of a size, 1 .. SMALL_SIZE_MAX. */
+static inline unsigned small_class_of(size_t size)
+{
+    if (size <= 64)
+        return (unsigned)((size + 15) / 16) - 1;
+    unsigned doubling = log2_floor(size - 1);
+    return 4 + (doubling - 6) * 4 + (unsigned)((size - 1) >> (doubling - 2) & 3);
+}
+static inline uint32_t small_class_bytes(unsigned class_index)
+{
+    if (class_index < 4)
+        return (class_index + 1) * 16;
+    unsigned doubling = 6 + (class_index - 4) / 4;
+    return (5 + (class_index - 4) % 4) << (doubling - 2);
+}
+static inline uint32_t small_class_blocks(unsigned class_index)
+{
+    return SLAB_BYTES / small_class_bytes(class_index);
+}
+static inline uint32_t small_class_lines(unsigned class_index)
+{
+    return (small_class_blocks(class_index) + SLAB_LINE_BITS - 1) / SLAB_LINE_BITS;
+}
+
+#endif
