@@ -8,12 +8,19 @@
 enum lane_op {
     LANE_OP_NONE,
     LANE_OP_DONE,        /* everything before it is finished: no owner pointer is redone */
-    LANE_OP_SMALL_ALLOC, /* argument: class, LANE_FLAG_FORMAT */
-    LANE_OP_SMALL_FREE,  /* argument: class */
+    LANE_OP_SMALL_ALLOC, /* class; LANE_FLAG_FORMAT */
+    LANE_OP_SMALL_FREE,  /* class; LANE_FLAG_REPLACE */
+    LANE_OP_BIG_ALLOC,   /* changes of the block index */
+    LANE_OP_BIG_FREE,    /* the same; LANE_FLAG_REPLACE */
+    LANE_OP_BIG_CHANGE,  /* changes of the block index that concern no owner pointer */
+    LANE_OP_HUGE_ALLOC,
+    LANE_OP_HUGE_FREE,   /* LANE_FLAG_REPLACE */
     LANE_OP_COUNT
 };
 
-#define LANE_FLAG_FORMAT 1u /* the entry also formats the block's slab to its class */
+#define LANE_FLAG_FORMAT  1u /* the entry also formats the block's slab to its class */
+#define LANE_FLAG_REPLACE 2u /* the owner gets the block that the staging owner holds, instead of null */
+#define LANE_FLAG_HOLE    4u /* the free pair of a big entry is a hole */
 
 /*
  * One entry, one line, written whole by a non-temporal copy. A line arrives as any prefix of its words, so an entry is valid
@@ -24,20 +31,23 @@ enum lane_op {
  *     8    1  op        enum lane_op
  *     9    1  class     size class (small)
  *    10    1  flags     LANE_FLAG_...
- *    11    5  zero
+ *    11    1  changes   changes of the block index, 0 .. 3 (big)
+ *    12    2  staging   core line whose staging owner holds the replacement
+ *    14    2  zero
  *    16    8  block     pa_off of the block
  *    24    8  dst       pa_off of the owner pointer
- *    32   24  argument  zero in this version's operations
+ *    32   24  argument  per change of the block index: leaf / 64 (5 bytes), slot set, slot cleared; else zero
  *    56    8  checksum  XXH3 of bytes 0..55
  *
  * Owner and lock: the lane's core. Durable: the fence after the copy. After a crash: redone if the line it changes is older.
  */
 struct pm_lane_entry {
     uint64_t lsn;
-    uint8_t op, class_index, flags, zero[5];
+    uint8_t op, class_index, flags, changes;
+    uint16_t staging, zero;
     uint64_t block;
     uint64_t dst;
-    uint64_t argument[3];
+    uint8_t argument[24];
     uint64_t checksum;
 };
 _Static_assert(sizeof(struct pm_lane_entry) == 64, "an entry is one line");

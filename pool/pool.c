@@ -28,8 +28,10 @@ static inline bool owner_is_possible(const pa_pool *pool, const pa_pptr *dst)
     if (s == NULL || (off & (sizeof *dst - 1)) != 0 || pool->read_only)
         return false;
     uint64_t within = off & (m->geometry.segment_size - 1);
-    return atomic_load_explicit(&s->kind, memory_order_relaxed) == SEGMENT_KIND_SMALL &&
-           within >= small_first_slab_of(m->geometry.segment_size);
+    enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_relaxed);
+    if (kind == SEGMENT_KIND_SMALL || kind == SEGMENT_KIND_BIG)
+        return within >= segment_data_of(m->geometry.segment_size);
+    return kind == SEGMENT_KIND_HUGE && (s->slot != off >> m->shift || within >= SEGMENT_HEADER_BYTES);
 }
 
 /* --- allocation ----------------------------------------------------------------------------------------------------------- */
@@ -69,13 +71,49 @@ static int refuse_size(const pa_pool *pool, size_t size)
         return error_set(PA_EINVAL, "a block of 0 bytes was asked for");
     if (size >= pool->dir.reserved_bytes)
         return error_set(PA_EINVAL, "a block of %zu bytes is larger than the pool's address range", size);
-    return error_set(PA_ENOTSUP, "blocks over %u bytes are not available in this version (%zu asked for)", SMALL_SIZE_MAX, size);
+    return error_set(PA_ENOTSUP, "blocks over %llu bytes are not available in this pool (%zu asked for)",
+                     (unsigned long long)big_size_max(pool->manager.geometry.segment_size), size);
+}
+
+/* From any allocator that the core serves; the core is locked. */
+static int allocate_big_on(pa_pool *pool, unsigned core, pa_pptr *dst, size_t size, size_t alignment, enum big_growth growth)
+{
+    int code = PA_ENOSPC;
+    for (unsigned i = core; code == PA_ENOSPC && i < pool->big_count; i += pool->core_count) {
+        struct big *o = &pool->bigs[i];
+        bool unused = i != core && pa_is_null(manager_core_line(&pool->manager, i)->index);
+        if (!unused)
+            code = big_alloc(o, size, alignment, dst, i == core ? growth : BIG_NO_GROW);
+    }
+    return code;
+}
+
+static int allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
+{
+    unsigned core = lock_some_core(pool);
+    int code = allocate_big_on(pool, core, dst, size, alignment, BIG_GROW);
+    lock_release(&pool->cores[core].lock);
+    for (unsigned i = 0; code == PA_ENOSPC && i < pool->core_count; i++) {
+        if (i == core)
+            continue;
+        lock_acquire(&pool->cores[i].lock);
+        code = allocate_big_on(pool, i, dst, size, alignment, BIG_NO_GROW);
+        lock_release(&pool->cores[i].lock);
+    }
+    if (code == PA_ENOSPC)
+        return error_set(PA_ENOSPC, "the pool in %s has no free block of %zu bytes and cannot grow; free blocks, or raise max_size "
+                                    "or the file system's space",
+                         pool->dir.path, size);
+    return code;
 }
 
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
 {
-    if (__builtin_expect(size - 1 >= SMALL_SIZE_MAX, 0))
-        return refuse_size(pool, size);
+    if (__builtin_expect(size - 1 >= SMALL_SIZE_MAX, 0)) {
+        if (size == 0 || size > big_size_max(pool->manager.geometry.segment_size))
+            return refuse_size(pool, size);
+        return allocate_big(pool, dst, size, BIG_PAGE_BYTES);
+    }
     unsigned class_index = small_class_of(size);
     unsigned core = lock_some_core(pool);
     int code = small_alloc(&pool->smalls[core], class_index, dst, SMALL_GROW);
@@ -96,29 +134,52 @@ int pa_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
 
 /* --- free ----------------------------------------------------------------------------------------------------------------- */
 
+/* The core whose lock guards a segment's blocks. */
+static inline unsigned core_of(const pa_pool *pool, enum segment_kind kind, unsigned owner)
+{
+    return kind == SEGMENT_KIND_SMALL ? owner : owner % pool->core_count;
+}
+
+/* Free in the segment's allocator, whoever that is once its core is locked. *ret_done false: the segment changed hands. */
+static int free_in_segment(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging, bool *ret_done)
+{
+    enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_acquire);
+    unsigned owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
+    struct core *core = &pool->cores[core_of(pool, kind, owner)];
+    int code = 0;
+    lock_acquire(&core->lock);
+    *ret_done = atomic_load_explicit(&s->owner, memory_order_relaxed) == owner &&
+                atomic_load_explicit(&s->kind, memory_order_relaxed) == kind;
+    if (*ret_done && kind == SEGMENT_KIND_SMALL)
+        code = small_free(&pool->smalls[owner], s, dst, SMALL_OWNER_USER, staging);
+    else if (*ret_done)
+        code = big_free_block(&pool->bigs[owner], dst, staging);
+    lock_release(&core->lock);
+    return code;
+}
+
+int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
+{
+    pa_pptr p = *dst;
+    struct segment *s = manager_segment(&pool->manager, p.segment);
+    while (s != NULL) {
+        enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_acquire);
+        if (kind != SEGMENT_KIND_SMALL && kind != SEGMENT_KIND_BIG)
+            break;
+        bool done;
+        int code = free_in_segment(pool, s, dst, staging, &done);
+        if (done)
+            return code;
+    }
+    return error_set(PA_EINVAL, "segment %llu offset %llu is not the start of an allocated block; the pointer is wrong",
+                     (unsigned long long)p.segment, (unsigned long long)p.offset);
+}
+
 int pa_deallocate(pa_pool *pool, pa_pptr *dst)
 {
     if (__builtin_expect(!owner_is_possible(pool, dst), 0))
         return bad_owner(pool, dst);
-    pa_pptr p = *dst;
-    if (pa_is_null(p))
-        return 0;
-    struct segment *s = manager_segment(&pool->manager, p.segment);
-    while (s != NULL && atomic_load_explicit(&s->kind, memory_order_acquire) == SEGMENT_KIND_SMALL) {
-        unsigned owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
-        struct core *core = &pool->cores[owner];
-        lock_acquire(&core->lock);
-        if (__builtin_expect(atomic_load_explicit(&s->owner, memory_order_relaxed) == owner &&
-                                 atomic_load_explicit(&s->kind, memory_order_relaxed) == SEGMENT_KIND_SMALL,
-                             1)) {
-            int code = small_free(&pool->smalls[owner], s, dst);
-            lock_release(&core->lock);
-            return code;
-        }
-        lock_release(&core->lock); /* it changed hands meanwhile */
-    }
-    return error_set(PA_EINVAL, "segment %llu offset %llu is not the start of an allocated block; the pointer is wrong",
-                     (unsigned long long)p.segment, (unsigned long long)p.offset);
+    return pa_is_null(*dst) ? 0 : pool_free(pool, dst, NULL);
 }
 
 /* --- addresses ------------------------------------------------------------------------------------------------------------ */
@@ -126,9 +187,18 @@ int pa_deallocate(pa_pool *pool, pa_pptr *dst)
 size_t pool_usable_size(const pa_pool *pool, pa_pptr p)
 {
     const struct segment *s = manager_segment(&pool->manager, p.segment);
-    if (!segment_is_present(s) || atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
+    if (!segment_is_present(s) || p.offset >> pool->manager.shift != 0)
         return 0;
-    return small_usable_size(&pool->manager, s, p.offset);
+    enum segment_kind kind = atomic_load(&s->kind);
+    if (kind == SEGMENT_KIND_SMALL)
+        return small_usable_size(&pool->manager, s, p.offset);
+    if (kind != SEGMENT_KIND_BIG)
+        return 0;
+    struct big *o = &pool->bigs[atomic_load(&s->owner)];
+    lock_acquire(&pool_big_core(pool, o)->lock);
+    size_t bytes = big_usable_size(o, manager_off(&pool->manager, p));
+    lock_release(&pool_big_core(pool, o)->lock);
+    return bytes;
 }
 
 size_t pa_usable_size(const pa_pool *pool, pa_pptr p)

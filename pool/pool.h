@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "big/big.h"
 #include "segment/segment.h"
 #include "small/small.h"
 
@@ -24,7 +25,8 @@ struct pa_pool {
     struct manager manager;
     struct core *cores;   /* [core_count] */
     struct small *smalls; /* [core_count] */
-    unsigned core_count;
+    struct big *bigs;     /* [big_count]: one per lane; the core of number n is n % core_count */
+    unsigned core_count, big_count;
     bool read_only;
     struct lock root_lock; /* LOCK_RANK_ROOT */
     struct media_tally open_tally;
@@ -58,6 +60,16 @@ static inline struct pm_root *pool_root_line(const pa_pool *pool)
 }
 /** Allocate into an owner pointer that was checked, or that is the pool's own. */
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
+/** Free what a checked owner pointer names; see small_free. */
+int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging);
+/** What the small allocator of a core offers the block indexes that the core serves. */
+struct big_space pool_big_space(pa_pool *pool, unsigned core);
+/** Does a leaf of a block index stand at off, as the small segments' lines say? */
+bool pool_is_leaf(const struct manager *m, pa_off off);
+static inline struct core *pool_big_core(const pa_pool *pool, const struct big *o)
+{
+    return &pool->cores[o->number % pool->core_count];
+}
 /** pa_usable_size of what is allocated. */
 size_t pool_usable_size(const pa_pool *pool, pa_pptr p);
 

@@ -27,12 +27,23 @@ static void check_segments(struct report *r)
         struct segment *s = manager_segment(m, slot);
         if (!segment_is_present(s))
             continue;
-        enum segment_kind kind = atomic_load(&s->kind);
-        if (kind == SEGMENT_KIND_NONE || kind == SEGMENT_KIND_SMALL) {
-            int code = small_check_segment(m, s);
-            if (code != 0)
-                finding(r, code);
-        }
+        if (atomic_load(&s->kind) == SEGMENT_KIND_HUGE)
+            continue;
+        int code = small_check_segment(m, s); /* whatever the kind: the line area keeps what it holds */
+        if (code != 0)
+            finding(r, code);
+    }
+}
+
+static void check_indexes(struct report *r)
+{
+    for (unsigned i = 0; i < r->pool->big_count; i++) {
+        struct big *o = &r->pool->bigs[i];
+        lock_acquire(&pool_big_core(r->pool, o)->lock);
+        int code = big_check(o);
+        lock_release(&pool_big_core(r->pool, o)->lock);
+        if (code != 0)
+            finding(r, code);
     }
 }
 
@@ -75,6 +86,7 @@ static void check_all(struct report *r, const char *dir)
         return;
     }
     check_segments(r);
+    check_indexes(r);
     check_root(r);
     code = dir_foreach(&r->pool->dir, check_name, r);
     if (code != 0)

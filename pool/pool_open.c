@@ -63,12 +63,15 @@ static pa_pool *pool_new(void)
 }
 
 /* Release in reverse order; what was not set up is zero. */
-static void pool_free(pa_pool *pool)
+static void pool_destroy(pa_pool *pool)
 {
+    for (unsigned i = 0; i < pool->big_count; i++)
+        big_fini(&pool->bigs[i]);
     for (unsigned i = 0; pool->cores != NULL && i < pool->core_count; i++) {
         lane_fini(&pool->cores[i].lane);
         lock_fini(&pool->cores[i].lock);
     }
+    free(pool->bigs);
     free(pool->smalls);
     free(pool->cores);
     if (pool->manager.dir != NULL)
@@ -107,6 +110,21 @@ static int make_cores(pa_pool *pool, unsigned wanted, const uint32_t *next, uint
     return 0;
 }
 
+static int make_bigs(pa_pool *pool)
+{
+    uint32_t count = pool->manager.geometry.lanes;
+    pool->bigs = calloc(count, sizeof *pool->bigs);
+    if (pool->bigs == NULL)
+        return error_set(PA_ENOMEM, "no memory for %u allocators", count);
+    for (unsigned i = 0; i < count; i++) {
+        unsigned core = i % pool->core_count;
+        struct big_space space = pool_big_space(pool, core);
+        big_init(&pool->bigs[i], &pool->cores[core], &pool->manager, &space, (uint16_t)i);
+    }
+    pool->big_count = count;
+    return 0;
+}
+
 /* Every small segment gets an object that looks after it; with fewer cores than before, some get more. Downwards, so that the
  * lowest segment is read first. */
 static void hand_out_segments(pa_pool *pool)
@@ -135,10 +153,14 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblo
     if (next == NULL)
         return error_set(PA_ENOMEM, "no memory to read %u lanes", geometry->lanes);
     uint64_t lsn = 0;
-    code = recovery_run(&pool->manager, &pool->open_tally, next, &lsn);
+    code = recovery_run(&pool->manager, &pool->open_tally, pool_is_leaf, next, &lsn);
+    if (code == 0)
+        code = manager_finish(&pool->manager);
     if (code == 0)
         code = make_cores(pool, o->cores, next, lsn);
     free(next);
+    if (code == 0)
+        code = make_bigs(pool);
     if (code == 0)
         hand_out_segments(pool);
     return code;
@@ -218,7 +240,7 @@ static int make(const char *dir, const pa_options *o, const struct pool_params *
         return PA_ENOMEM;
     code = create ? create_in(pool, dir, o, params) : open_in(pool, dir, o, params);
     if (code != 0) {
-        pool_free(pool);
+        pool_destroy(pool);
         return code;
     }
     *ret_pool = pool;
@@ -247,17 +269,22 @@ int pa_open(const char *dir, const pa_options *o, pa_pool **ret_pool)
 
 void pool_abandon(pa_pool *pool)
 {
-    pool_free(pool);
+    pool_destroy(pool);
 }
 
 int pa_close(pa_pool *pool)
 {
     if (pool == NULL)
         return 0;
+    for (unsigned i = 0; i < pool->big_count; i++) {
+        lock_acquire(&pool_big_core(pool, &pool->bigs[i])->lock);
+        big_fini(&pool->bigs[i]); /* gives spare leaves back, which the lane logs */
+        lock_release(&pool_big_core(pool, &pool->bigs[i])->lock);
+    }
     for (unsigned i = 0; i < pool->core_count; i++) {
         pa_assert(small_is_valid(&pool->smalls[i]));
         lane_settle(&pool->cores[i].lane, &pool->cores[i].tally);
     }
-    pool_free(pool);
+    pool_destroy(pool);
     return 0;
 }

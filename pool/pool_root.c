@@ -38,10 +38,7 @@ static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
         struct segment *s = manager_segment(&pool->manager, line->root.segment);
         if (!segment_is_present(s) || pool_usable_size(pool, line->root) == 0)
             return root_corrupt(pool);
-        unsigned owner = atomic_load(&s->owner);
-        lock_acquire(&pool->cores[owner].lock);
-        int code = small_free(&pool->smalls[owner], s, &line->root);
-        lock_release(&pool->cores[owner].lock);
+        int code = pool_free(pool, &line->root, NULL);
         if (code != 0)
             return code;
     }

@@ -3,6 +3,24 @@
 #include "base/error.h"
 #include "pool/pool.h"
 
+/* The core is locked. */
+static int add_big(struct big *o, pa_stats *stats)
+{
+    int code = big_load(o);
+    if (code != 0)
+        return code;
+    stats->allocated_bytes += o->allocated_bytes;
+    stats->allocated_blocks += o->allocated_blocks;
+    stats->hole_bytes += o->free.hole_pages << BIG_PAGE_SHIFT;
+    stats->dram_bytes += sizeof *o + o->free.count * sizeof(struct big_block);
+    uint64_t largest = big_largest_free(o);
+    uint64_t most = big_size_max(o->manager->geometry.segment_size);
+    largest = largest > most ? most : largest;
+    if (stats->largest_free_block < largest)
+        stats->largest_free_block = largest;
+    return 0;
+}
+
 static int add_core(pa_pool *pool, unsigned index, pa_stats *stats)
 {
     struct core *core = &pool->cores[index];
@@ -19,6 +37,8 @@ static int add_core(pa_pool *pool, unsigned index, pa_stats *stats)
     size_t largest = small_largest_free(o);
     if (stats->largest_free_block < largest)
         stats->largest_free_block = largest;
+    for (unsigned i = index; code == 0 && i < pool->big_count; i += pool->core_count)
+        code = add_big(&pool->bigs[i], stats);
     lock_release(&core->lock);
     return code;
 }
@@ -54,7 +74,7 @@ int pa_get_stats(pa_pool *pool, pa_stats *ret)
         stats.flushed_lines += atomic_load(&pool->tallies[i].lines);
     }
     if (manager_free_count(m) != 0)
-        stats.largest_free_block = SMALL_SIZE_MAX;
+        stats.largest_free_block = big_size_max(m->geometry.segment_size);
     lock_acquire(&m->lock);
     stats.segment_files = m->segment_files;
     stats.file_bytes = m->file_bytes;
@@ -103,7 +123,7 @@ static int visit_slab(pa_pool *pool, struct segment *s, uint32_t slab, pa_visit_
     return 0;
 }
 
-int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
+static int visit_small_segments(pa_pool *pool, pa_visit_fn visit, void *arg)
 {
     struct manager *m = &pool->manager;
     uint32_t slabs = small_slabs_of(m->geometry.segment_size);
@@ -118,4 +138,32 @@ int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
         }
     }
     return 0;
+}
+
+#define VISITED_AT_ONCE 256u
+
+/* Some blocks under the lock, then their visits without it. */
+static int visit_big(pa_pool *pool, struct big *o, pa_visit_fn visit, void *arg)
+{
+    struct big_visited blocks[VISITED_AT_ONCE];
+    pa_off from = 0;
+    do {
+        size_t count = 0;
+        lock_acquire(&pool_big_core(pool, o)->lock);
+        int code = big_list(o, &from, blocks, VISITED_AT_ONCE, &count);
+        lock_release(&pool_big_core(pool, o)->lock);
+        for (size_t i = 0; code == 0 && i < count; i++)
+            code = visit(manager_pptr(&pool->manager, blocks[i].off), blocks[i].bytes, arg);
+        if (code != 0)
+            return code;
+    } while (from != 0);
+    return 0;
+}
+
+int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
+{
+    int result = visit_small_segments(pool, visit, arg);
+    for (unsigned i = 0; result == 0 && i < pool->big_count; i++)
+        result = visit_big(pool, &pool->bigs[i], visit, arg);
+    return result;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "big/big.h"
 #include "segment/owner.h"
 #include "small/small.h"
 
@@ -23,13 +24,28 @@ static int bad_entry(const struct pm_lane_entry *e, uint32_t lane, const char *w
 /* Could an owner pointer be there? In a present segment's blocks, or the root line. */
 static pa_pptr *owner_at(const struct manager *m, pa_off dst)
 {
-    if (dst == POOL_ROOT_OFFSET)
+    uint64_t cores = superblock_cores_offset(&m->geometry);
+    bool in_core_line = dst >= cores && dst < m->geometry.table_offset && (dst - cores) % POOL_CORE_BYTES < 2 * sizeof(pa_pptr);
+    if (dst == POOL_ROOT_OFFSET || (in_core_line && dst % sizeof(pa_pptr) == 0))
         return (pa_pptr *)(m->base + dst);
     pa_pptr p = manager_pptr(m, dst);
     struct segment *s = manager_segment(m, p.segment);
     if (!segment_is_present(s) || p.offset % sizeof(pa_pptr) != 0 || p.offset < SEGMENT_HEADER_BYTES)
         return NULL;
     return (pa_pptr *)(m->base + dst);
+}
+
+static int finish_release(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane, pa_pptr *dst)
+{
+    struct owner_staging staging = {NULL, e->staging};
+    bool replaces = (e->flags & LANE_FLAG_REPLACE) != 0;
+    if (replaces && e->staging >= m->geometry.lanes)
+        return bad_entry(e, lane, "its staging owner lies outside the pool");
+    staging.owner = replaces ? &manager_core_line(m, e->staging)->staging : NULL;
+    if (dst == NULL) /* the owner's own block may have been freed since: then there is nothing to null */
+        return replaces ? bad_entry(e, lane, "its owner pointer lies outside the pool") : 0;
+    owner_release_redo(m->media, t, dst, manager_pptr(m, e->block), replaces ? &staging : NULL);
+    return 0;
 }
 
 /* The newest entry, if it is not DONE: its owner pointer may be unfinished. */
@@ -39,41 +55,71 @@ static int finish_owner(struct manager *m, struct media_tally *t, const struct p
     pa_pptr *dst = owner_at(m, e->dst);
     switch (e->op) {
     case LANE_OP_SMALL_ALLOC:
+    case LANE_OP_BIG_ALLOC:
         if (dst == NULL)
             return bad_entry(e, lane, "its owner pointer lies outside the pool");
         if (!segment_is_present(manager_segment(m, block.segment)))
             return bad_entry(e, lane, "its block lies outside the pool");
         owner_store(m->media, t, dst, block);
         return 0;
-    case LANE_OP_SMALL_FREE: /* the owner's own block may have been freed since: then there is nothing to null */
-        if (dst != NULL && owner_names(dst, block))
-            owner_store(m->media, t, dst, PA_NULL);
-        return 0;
+    case LANE_OP_SMALL_FREE:
+    case LANE_OP_BIG_FREE:
+        return finish_release(m, t, e, lane, dst);
     default:
         return 0;
     }
 }
 
-static int redo_entry(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane)
+/* Two passes over all lanes: the second changes leaves of block indexes, which are blocks that the first may find freed. */
+enum pass { PASS_SMALL, PASS_BIG };
+
+static int redo_entry(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane, enum pass pass,
+                      bool (*is_leaf)(const struct manager *m, pa_off leaf))
 {
     switch (e->op) {
     case LANE_OP_SMALL_ALLOC:
     case LANE_OP_SMALL_FREE:
-        return small_redo(m, t, e, lane);
+        return pass == PASS_SMALL ? small_redo(m, t, e, lane) : 0;
+    case LANE_OP_BIG_ALLOC:
+    case LANE_OP_BIG_FREE:
+    case LANE_OP_BIG_CHANGE:
+        return pass == PASS_BIG ? big_redo(m, t, e, lane, is_leaf) : 0;
     default:
         return 0;
     }
 }
 
-static int replay(struct manager *m, struct media_tally *t, uint32_t lane, struct lane_scan *ret_scan)
+static int replay(struct manager *m, struct media_tally *t, const struct lane_scan *scans, enum pass pass,
+                  bool (*is_leaf)(const struct manager *m, pa_off leaf))
 {
-    const struct pm_lane_entry *ring = recovery_ring(m, lane);
     uint32_t entries = m->geometry.lane_entries;
-    int code = lane_scan(ring, entries, lane, ret_scan);
-    for (uint32_t i = 0; code == 0 && i < ret_scan->valid; i++)
-        code = redo_entry(m, t, lane_scan_entry(ring, entries, ret_scan, i), lane);
-    if (code == 0 && ret_scan->valid != 0)
-        code = finish_owner(m, t, &ring[ret_scan->newest], lane);
+    int code = 0;
+    for (uint32_t lane = 0; lane < m->geometry.lanes; lane++)
+        for (uint32_t i = 0; code == 0 && i < scans[lane].valid; i++)
+            code = redo_entry(m, t, lane_scan_entry(recovery_ring(m, lane), entries, &scans[lane], i), lane, pass, is_leaf);
+    return code;
+}
+
+static int finish_owners(struct manager *m, struct media_tally *t, const struct lane_scan *scans)
+{
+    int code = 0;
+    for (uint32_t lane = 0; code == 0 && lane < m->geometry.lanes; lane++)
+        if (scans[lane].valid != 0)
+            code = finish_owner(m, t, &recovery_ring(m, lane)[scans[lane].newest], lane);
+    return code;
+}
+
+static int scan_lanes(const struct manager *m, struct lane_scan *scans, uint32_t *ret_next, uint64_t *ret_lsn)
+{
+    uint32_t entries = m->geometry.lane_entries;
+    int code = 0;
+    *ret_lsn = 0;
+    for (uint32_t lane = 0; code == 0 && lane < m->geometry.lanes; lane++) {
+        code = lane_scan(recovery_ring(m, lane), entries, lane, &scans[lane]);
+        ret_next[lane] = (scans[lane].newest + 1) & (entries - 1);
+        if (*ret_lsn < scans[lane].lsn)
+            *ret_lsn = scans[lane].lsn;
+    }
     return code;
 }
 
@@ -100,26 +146,25 @@ static int close_lane(struct manager *m, struct media_tally *t, uint32_t lane, u
  *
  * Lanes are independent: a line's entries are all in one lane, or the older lane was settled before the newer one began.
  */
-int recovery_run(struct manager *m, struct media_tally *t, uint32_t *ret_next, uint64_t *ret_lsn)
+int recovery_run(struct manager *m, struct media_tally *t, bool (*is_leaf)(const struct manager *m, pa_off leaf),
+                 uint32_t *ret_next, uint64_t *ret_lsn)
 {
     uint32_t lanes = m->geometry.lanes;
     struct lane_scan *scans = calloc(lanes, sizeof *scans);
     if (scans == NULL)
         return error_set(PA_ENOMEM, "no memory to read %u lanes", lanes);
-    uint64_t lsn = 0;
-    int code = 0;
-    for (uint32_t lane = 0; code == 0 && lane < lanes; lane++) {
-        code = replay(m, t, lane, &scans[lane]);
-        ret_next[lane] = (scans[lane].newest + 1) & (m->geometry.lane_entries - 1);
-        if (lsn < scans[lane].lsn)
-            lsn = scans[lane].lsn;
-    }
+    int code = scan_lanes(m, scans, ret_next, ret_lsn);
+    if (code == 0)
+        code = replay(m, t, scans, PASS_SMALL, is_leaf);
+    if (code == 0)
+        code = replay(m, t, scans, PASS_BIG, is_leaf);
+    if (code == 0)
+        code = finish_owners(m, t, scans);
     if (code == 0)
         media_drain(m->media, t); /* before DONE: it ends the redo of owner pointers; and before a new entry overwrites an old one */
     for (uint32_t lane = 0; code == 0 && lane < lanes; lane++)
         if (scans[lane].valid != 0 && recovery_ring(m, lane)[scans[lane].newest].op != LANE_OP_DONE)
-            code = close_lane(m, t, lane, &lsn, &ret_next[lane]);
+            code = close_lane(m, t, lane, ret_lsn, &ret_next[lane]);
     free(scans);
-    *ret_lsn = lsn;
     return code;
 }

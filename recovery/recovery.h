@@ -9,9 +9,10 @@
 #include "log/lane.h"
 #include "segment/segment.h"
 
-/** Replay all lanes of the pool file; then ret_next[lane] is where each goes on and *ret_lsn is above every LSN in the pool.
+/** Replay all lanes of the pool file. is_leaf: does a leaf of a block index stand there? Then ret_next[lane] is where each goes on and *ret_lsn is above every LSN in the pool.
  *  Durable on return. PA_ECORRUPT, PA_ENOMEM. */
-int recovery_run(struct manager *m, struct media_tally *t, uint32_t *ret_next, uint64_t *ret_lsn);
+int recovery_run(struct manager *m, struct media_tally *t, bool (*is_leaf)(const struct manager *m, pa_off leaf),
+                 uint32_t *ret_next, uint64_t *ret_lsn);
 /** The ring of a lane on media. */
 struct pm_lane_entry *recovery_ring(const struct manager *m, uint32_t lane);
 

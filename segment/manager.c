@@ -27,13 +27,8 @@ static int open_slot(struct manager *m, uint32_t slot)
     if (slot >= m->slots)
         return error_set(PA_ENOMEM, "the address range for %s ends before segment %u; raise the limit (ulimit -v)",
                          m->dir->path, slot);
-    if (segment_word_state(word) != SEGMENT_STATE_READY) {
-        if (m->media->read_only) { /* a snapshot: forget it here, the file is not looked at */
-            m->table[slot] = 0;
-            return 0;
-        }
-        return provider_remove_file(m, slot);
-    }
+    if (segment_word_state(word) != SEGMENT_STATE_READY)
+        return 0; /* a lane may still make it ready; else manager_finish removes it */
     struct segment *s = segment_new(slot);
     if (s == NULL)
         return PA_ENOMEM;
@@ -52,6 +47,26 @@ static int open_slot(struct manager *m, uint32_t slot)
         m->free_list = s;
     }
     return 0;
+}
+
+int manager_finish(struct manager *m)
+{
+    int code = 0;
+    for (uint32_t slot = m->first_slot; code == 0 && slot < m->slots; slot++) {
+        enum segment_state state = segment_word_state(m->table[slot]);
+        if (state != SEGMENT_STATE_CREATING && state != SEGMENT_STATE_DELETING)
+            continue;
+        if (m->media->read_only)
+            provider_set_word(m, slot, 0); /* a snapshot: the file is not looked at */
+        else
+            code = provider_remove_file(m, slot);
+    }
+    return code;
+}
+
+struct pm_core *manager_core_line(const struct manager *m, uint32_t lane)
+{
+    return (struct pm_core *)((char *)m->pool_file->address + superblock_cores_offset(&m->geometry)) + lane;
 }
 
 int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,
@@ -185,6 +200,40 @@ static int delete_segment(struct manager *m, struct segment *s)
     if (code == 0) /* else the slot stays DELETING and the next open finishes */
         unclaim_slot(m, s->slot);
     return code;
+}
+
+void manager_discard(struct manager *m, struct segment *s, uint64_t lsn)
+{
+    lock_acquire(&m->lock);
+    if (m->lsn_floor < lsn)
+        m->lsn_floor = lsn;
+    atomic_store_explicit(&s->kind, SEGMENT_KIND_NONE, memory_order_release);
+    (void)delete_segment(m, s); /* if the unlink fails, the next open finishes it */
+    lock_release(&m->lock);
+}
+
+/* Open the file for one operation: mapped segments keep no descriptor. */
+static int on_range(struct manager *m, pa_off off, uint64_t size,
+                    int (*operation)(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site))
+{
+    struct segment *s = manager_segment(m, off >> m->shift);
+    struct file f;
+    int code = file_open(m->dir, &f, s->file.name);
+    if (code != 0)
+        return code;
+    code = operation(m->dir, &f, off - ((uint64_t)s->slot << m->shift), size, MEDIA_SITE);
+    file_close(m->dir, &f);
+    return code;
+}
+
+int manager_refill(struct manager *m, pa_off off, uint64_t size)
+{
+    return m->sparse ? 0 : on_range(m, off, size, file_allocate_);
+}
+
+int manager_punch(struct manager *m, pa_off off, uint64_t size)
+{
+    return on_range(m, off, size, file_punch_);
 }
 
 int manager_trim(struct manager *m, uint32_t keep, uint64_t *ret_released)

@@ -39,7 +39,7 @@ int segment_header_check(const struct dir *d, const struct file *f, const struct
         what = "its format version is another than the pool file's";
     else if (memcmp(h->uuid, geometry->uuid, sizeof h->uuid) != 0)
         what = "it belongs to another pool";
-    else if (h->slot != slot || h->segment_size != geometry->segment_size)
+    else if (h->slot != slot || h->segment_size != geometry->segment_size || h->file_bytes != f->size)
         what = "it belongs to another place in the pool";
     if (what == NULL)
         return 0;
@@ -57,7 +57,8 @@ static void header_write(struct manager *m, struct segment *s)
     struct pm_segment_header h = {.magic = SEGMENT_MAGIC,
                                   .version = POOL_FORMAT_VERSION,
                                   .slot = s->slot,
-                                  .segment_size = m->geometry.segment_size};
+                                  .segment_size = m->geometry.segment_size,
+                                  .file_bytes = s->file.size};
     memcpy(h.uuid, m->geometry.uuid, sizeof h.uuid);
     h.checksum = header_checksum(&h);
     struct media_tally tally = {0};
@@ -102,6 +103,7 @@ struct segment *segment_new(uint32_t slot)
         return NULL;
     }
     s->slot = slot;
+    s->slots = 1;
     s->file.fd = -1;
     return s;
 }

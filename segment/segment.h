@@ -28,9 +28,10 @@
 struct segment {
     struct file file;
     uint32_t slot;
+    uint32_t slots;            /* that the file covers; 1 unless kind is HUGE */
     _Atomic uint8_t kind;      /* enum segment_kind */
-    _Atomic uint16_t owner;    /* core index; meaningful unless kind is NONE */
-    void *_Atomic twin;        /* what the owner knows about the segment; NULL = not read yet; guarded by the core's lock */
+    _Atomic uint16_t owner;    /* core index (BIG: block index number); meaningful unless kind is NONE */
+    void *_Atomic twin;        /* SMALL: what the owner knows about the segment; NULL = not read; guarded by the core's lock */
     struct segment *next_free; /* manager's free list */
 };
 
@@ -64,15 +65,23 @@ struct manager {
     struct media_tally tally;
 };
 
-/** Set up over a mapped pool file; reads the table and finishes what a crash cut off; opens and maps the segments. */
+/** Set up over a mapped pool file: reads the table, opens and maps the segments that are ready. */
 int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,
                  const struct pm_superblock *geometry, uint64_t max_size, bool sparse);
+/** After the lanes were replayed: remove the files of creations and deletions that a crash cut off. */
+int manager_finish(struct manager *m);
 void manager_close(struct manager *m);
 
 /** A free or a new segment becomes kind's and owner's. *ret_lsn: the new owner numbers its entries above it. Durable on return. PA_ENOSPC. */
 int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn);
 /** Give a segment back to the free list. Every line in it is durable and was numbered at most lsn. Durable on return. */
 void manager_release(struct manager *m, struct segment *s, uint64_t lsn);
+/** Delete a segment of its owner's for good, on the same conditions as manager_release. */
+void manager_discard(struct manager *m, struct segment *s, uint64_t lsn);
+/** Reserve the space of [off, off + size) again, which lies in one segment. No-op in a sparse pool. PA_ENOSPC. */
+int manager_refill(struct manager *m, pa_off off, uint64_t size);
+/** Give the space of [off, off + size) back to the file system. PA_ENOTSUP if that cannot punch. */
+int manager_punch(struct manager *m, pa_off off, uint64_t size);
 /** Delete free segments until at most keep are left; the files' space goes back to the file system. */
 int manager_trim(struct manager *m, uint32_t keep, uint64_t *ret_released);
 /** Segments on the free list. */
@@ -93,6 +102,7 @@ static inline pa_pptr manager_pptr(const struct manager *m, pa_off off)
 }
 void segment_name(char name[32], uint32_t slot);
 /** Check a table word and, if READY, the segment file's header and size; for open and check alike. */
+struct pm_core *manager_core_line(const struct manager *m, uint32_t lane);
 int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot);
 int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot);
 

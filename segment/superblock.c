@@ -44,7 +44,7 @@ static void plan(struct pm_superblock *s, const struct superblock_request *q)
     uint64_t reach = q->max_size != 0 && q->max_size < POOL_RESERVE_BYTES ? q->max_size : POOL_RESERVE_BYTES;
     uint64_t slots = q->slots != 0 ? q->slots : reach / q->segment_size + 1;
     s->slots = slots > POOL_SLOTS_MAX ? POOL_SLOTS_MAX : (uint32_t)slots;
-    s->table_offset = POOL_LANES_OFFSET + superblock_lanes_bytes(s);
+    s->table_offset = superblock_cores_offset(s) + (uint64_t)s->lanes * POOL_CORE_BYTES;
     s->file_bytes = round_up(s->table_offset + (uint64_t)s->slots * 8, POOL_PAGE_BYTES);
 }
 
@@ -159,7 +159,7 @@ static int validate(const struct dir *d, const struct file *f, const struct pm_s
                 s->lane_entries >= LANE_ENTRIES_MIN && s->lane_entries <= LANE_ENTRIES_MAX && s->lanes >= 1 &&
                 s->lanes <= POOL_LANES_MAX && s->slots >= 2 && s->slots <= POOL_SLOTS_MAX &&
                 s->guarantee <= PA_GUARANTEE_GC && memchr(s->layout, 0, sizeof s->layout) != NULL;
-    if (!sane || s->table_offset != POOL_LANES_OFFSET + superblock_lanes_bytes(s) ||
+    if (!sane || s->table_offset != superblock_cores_offset(s) + (uint64_t)s->lanes * POOL_CORE_BYTES ||
         s->file_bytes != round_up(s->table_offset + (uint64_t)s->slots * 8, POOL_PAGE_BYTES) ||
         superblock_own_slots(s) >= s->slots)
         return corrupt(d, "the superblock's geometry contradicts itself");

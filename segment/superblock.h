@@ -18,6 +18,7 @@
 #define POOL_ROOT_OFFSET    POOL_PAGE_BYTES
 #define POOL_LANES_OFFSET   (2 * POOL_PAGE_BYTES)
 #define POOL_LANES_MAX      1024u
+#define POOL_CORE_BYTES     64u /* sizeof(struct pm_core) */
 
 #define SEGMENT_SIZE_MIN     (1ull << 20)
 #define SEGMENT_SIZE_MAX     (16ull << 30)
@@ -26,8 +27,8 @@
 #define POOL_SLOTS_MAX       131072u
 
 /*
- * The pool file: superblock at 0, root line at 4,096, lanes at 8,192, then the segment table (8 bytes a slot), then zero up to
- * a whole page. It is mapped at slot 0 and the slots after that if it is longer than a segment.
+ * The pool file: superblock at 0, root line at 4,096, lanes at 8,192, then a core line per lane, then the segment table
+ * (8 bytes a slot), then zero up to a whole page. It is mapped at slot 0 and the slots after that if it is longer than a segment.
  *
  *   off size
  *     0    8  magic
@@ -80,6 +81,20 @@ struct pm_root {
 };
 _Static_assert(sizeof(struct pm_root) <= MEDIA_LINE_BYTES, "the root line is one line");
 
+/*
+ * The core line, one per lane. Both words are owner pointers that operations of this lane change.
+ *
+ *   0   16  index    header block of the big allocator's block index; null until the first big block
+ *  16   16  staging  block that pa_reallocate has filled and not yet put in the old one's place; freed at open
+ *  32   32  zero
+ */
+struct pm_core {
+    pa_pptr index;
+    pa_pptr staging;
+    uint64_t zero[4];
+};
+_Static_assert(sizeof(struct pm_core) == POOL_CORE_BYTES, "one line");
+
 /** What is asked of a new pool file; the rest follows. */
 struct superblock_request {
     const char *layout;
@@ -102,6 +117,10 @@ static inline const struct pm_superblock *superblock_of(const struct file *f)
 static inline uint64_t superblock_lanes_bytes(const struct pm_superblock *s)
 {
     return (uint64_t)s->lanes * s->lane_entries * sizeof(struct pm_lane_entry);
+}
+static inline uint64_t superblock_cores_offset(const struct pm_superblock *s)
+{
+    return POOL_LANES_OFFSET + superblock_lanes_bytes(s);
 }
 /** Slots that the pool file itself covers. */
 static inline uint32_t superblock_own_slots(const struct pm_superblock *s)

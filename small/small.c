@@ -205,6 +205,11 @@ int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_
                                            .flags = slab->format_pending ? LANE_FLAG_FORMAT : 0,
                                            .block = manager_off(o->manager, pointer),
                                            .dst = (uint64_t)((char *)dst - o->manager->base)};
+    if (__builtin_expect(class_index == SMALL_CLASS_INDEX, 0)) {
+        char *address = o->manager->base + e.block;
+        media_set(media, address, 0, SMALL_INDEX_ZERO_BYTES);
+        media_flush(media, &t, address, SMALL_INDEX_ZERO_BYTES); /* durable with the entry, before the owner names it */
+    }
     lane_append(lane, &t, &e);
     lane_commit(lane, &t);
 
@@ -217,8 +222,7 @@ int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_
 
     slab->format_pending = false;
     slab->free_blocks--;
-    o->allocated_blocks++;
-    o->allocated_bytes += small_class_bytes(class_index);
+    small_count_blocks(o, class_index, 1);
     tally_add(o->core, &t);
     return 0;
 }
@@ -272,11 +276,11 @@ static void after_free(struct small *o, struct small_slab *slab)
  * No DONE entry: redoing the null is harmless for as long as this is the lane's newest entry, because the block can be
  * named again only after a newer entry in this lane has allocated it (or after a settle, if it changes lanes).
  */
-int small_free(struct small *o, struct segment *s, pa_pptr *dst)
+int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owner owner, const struct owner_staging *staging)
 {
     struct small_slab *slab = NULL;
     uint32_t block = 0;
-    int code = small_segment_locate(o, s, *dst, &slab, &block);
+    int code = small_segment_locate(o, s, *dst, owner, &slab, &block);
     if (__builtin_expect(code != 0, 0))
         return code;
 
@@ -287,20 +291,22 @@ int small_free(struct small *o, struct segment *s, pa_pptr *dst)
                                            .class_index = slab->class_index,
                                            .block = manager_off(o->manager, *dst),
                                            .dst = (uint64_t)((char *)dst - o->manager->base)};
+    owner_staging_note(&e, staging);
     lane_append(lane, &t, &e);
     lane_commit(lane, &t);
 
-    owner_store(media, &t, dst, PA_NULL);
+    owner_release(media, &t, dst, staging);
     struct slab_change c = {slab_lines(slab), e.lsn, slab->number, block, slab->class_index, false, false};
     slab_redo(media, &c);
     touch(o, &t, slab, &c);
     media_drain(media, &t); /* before the caller may reuse dst's memory: recovery compares it with the block */
+    if (staging != NULL)
+        lane_done(lane, &t); /* before the staging owner is used again */
 
     uint32_t word = block / 64;
     if (word < slab->hint)
         slab->hint = (uint8_t)word;
-    o->allocated_blocks--;
-    o->allocated_bytes -= small_class_bytes(slab->class_index);
+    small_count_blocks(o, slab->class_index, -1);
     tally_add(o->core, &t);
     after_free(o, slab);
     return 0;
@@ -310,7 +316,7 @@ size_t small_largest_free(const struct small *o)
 {
     if (o->free_list.first != NULL)
         return SMALL_SIZE_MAX;
-    for (unsigned c = SMALL_CLASSES; c-- > 0;)
+    for (unsigned c = SMALL_USER_CLASSES; c-- > 0;)
         if (o->partial[c].first != NULL || (o->current[c] != NULL && o->current[c]->free_blocks != 0))
             return small_class_bytes(c);
     return 0;

@@ -16,7 +16,7 @@
 #ifndef SMALL_SMALL_H
 #define SMALL_SMALL_H
 
-#include "segment/segment.h"
+#include "segment/owner.h"
 #include "small/small_slab.h"
 
 enum slab_state { SLAB_FREE, SLAB_PARTIAL, SLAB_CURRENT, SLAB_FULL, SLAB_BAD };
@@ -52,7 +52,7 @@ struct small {
     struct slab_list free_list;
     uint32_t free_slabs;
     struct segment *unread; /* linked by next_free */
-    uint64_t allocated_bytes, allocated_blocks; /* in segments that were read */
+    uint64_t allocated_bytes, allocated_blocks; /* callers' blocks in segments that were read */
     uint64_t dram_bytes;
 };
 
@@ -68,13 +68,18 @@ enum small_growth {
 };
 /** Allocate a block of a class and point *dst at it, all or nothing. The core is locked. PA_ENOSPC, PA_ENOMEM, PA_ECORRUPT. */
 int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth);
-/** Free *dst's block, which lies in this object's segment s, and null *dst. The core is locked. PA_EINVAL. */
-int small_free(struct small *o, struct segment *s, pa_pptr *dst);
+/** Whose block may be freed. */
+enum small_owner { SMALL_OWNER_USER, SMALL_OWNER_LIBRARY };
+/** Free *dst's block, which lies in this object's segment s, and null *dst, or give *dst what staging (unless NULL) holds and
+ *  null that. The core is locked. PA_EINVAL. */
+int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owner owner, const struct owner_staging *staging);
 /** Read what is unread, so that the counters are complete. The core is locked. */
 int small_read_all(struct small *o);
-/** Usable size of the block at offset in s, 0 if none starts there or it is free. No lock. */
+/** Usable size of the caller's block at offset in s, 0 if none starts there or it is free. No lock. */
 size_t small_usable_size(const struct manager *m, const struct segment *s, uint64_t offset);
-/** Copy one slab's bits (SLAB_LINES * SLAB_LINE_WORDS words) and class; false if it holds nothing. The core is locked. */
+/** Is a block of the class allocated at offset in s, as the media say? */
+bool small_holds(const struct manager *m, const struct segment *s, uint64_t offset, unsigned class_index);
+/** Copy one slab's bits (SLAB_LINES * SLAB_LINE_WORDS words) and class; false if it holds no caller's block. The core is locked. */
 bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits, unsigned *ret_class);
 /** Largest block that can be had without a new segment. The core is locked. */
 size_t small_largest_free(const struct small *o);

@@ -13,8 +13,15 @@
 #include "base/bits.h"
 #include "small/small_layout.h"
 
-#define SMALL_CLASSES  36u
-#define SMALL_SIZE_MAX 16384u
+#define SMALL_USER_CLASSES 36u
+#define SMALL_SIZE_MAX     16384u
+/* Two more classes for the library's own blocks, in slabs of their own: what callers cannot see, count or free. */
+#define SMALL_CLASS_LEAF   36u /* leaves of block indexes */
+#define SMALL_CLASS_INDEX  37u /* header blocks of block indexes; their first two lines are zero when the owner names them */
+#define SMALL_CLASSES      38u
+#define SMALL_LEAF_BYTES   768u
+#define SMALL_INDEX_BYTES  2560u
+#define SMALL_INDEX_ZERO_BYTES 128u
 
 /** Class of a size, 1 .. SMALL_SIZE_MAX. */
 static inline unsigned small_class_of(size_t size)
@@ -28,6 +35,8 @@ static inline uint32_t small_class_bytes(unsigned class_index)
 {
     if (class_index < 4)
         return (class_index + 1) * 16;
+    if (__builtin_expect(class_index >= SMALL_USER_CLASSES, 0))
+        return class_index == SMALL_CLASS_LEAF ? SMALL_LEAF_BYTES : SMALL_INDEX_BYTES;
     unsigned doubling = 6 + (class_index - 4) / 4;
     return (5 + (class_index - 4) % 4) << (doubling - 2);
 }

@@ -19,11 +19,12 @@
 
 #include "segment/segment_layout.h"
 
-#define SLAB_BYTES      65536u
+#define SLAB_BYTES      SEGMENT_UNIT_BYTES
 #define SLAB_LINES      11u  /* enough bits for the 4,096 blocks of the smallest class */
 #define SLAB_LINE_WORDS 6u
 #define SLAB_LINE_BITS  (SLAB_LINE_WORDS * 64u)
 #define SLAB_META_BYTES (SLAB_LINES * 64u)
+_Static_assert(SLAB_META_BYTES == SEGMENT_UNIT_META_BYTES, "the line area has room for each slab's lines");
 
 /*
  * One line of a slab's metadata: which of 384 consecutive blocks are allocated.
@@ -46,14 +47,11 @@ _Static_assert(sizeof(struct pm_slab_line) == 64, "one line: a crash keeps a pre
 
 static inline uint32_t small_slabs_of(uint64_t segment_size)
 {
-    uint64_t slabs = (segment_size - SEGMENT_HEADER_BYTES) / (SLAB_BYTES + SLAB_META_BYTES);
-    while (round_up(SEGMENT_HEADER_BYTES + slabs * SLAB_META_BYTES, SEGMENT_HEADER_BYTES) + slabs * SLAB_BYTES > segment_size)
-        slabs--;
-    return (uint32_t)slabs;
+    return segment_units_of(segment_size);
 }
 static inline uint64_t small_first_slab_of(uint64_t segment_size)
 {
-    return segment_size - (uint64_t)small_slabs_of(segment_size) * SLAB_BYTES;
+    return segment_data_of(segment_size);
 }
 
 #endif

@@ -38,8 +38,7 @@ static void file_slab(struct small *o, struct small_segment *home, uint32_t numb
         home->free_slabs++;
         return;
     }
-    o->allocated_blocks += allocated;
-    o->allocated_bytes += (uint64_t)allocated * small_class_bytes(slab->class_index);
+    small_count_blocks(o, slab->class_index, allocated);
     slab->state = allocated == blocks ? SLAB_FULL : SLAB_PARTIAL;
     if (slab->state == SLAB_PARTIAL)
         slab_list_push(&o->partial[slab->class_index], slab);
@@ -139,7 +138,8 @@ static int not_allocated(pa_pptr p)
                      (unsigned long long)p.segment, (unsigned long long)p.offset);
 }
 
-int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, struct small_slab **ret_slab, uint32_t *ret_block)
+int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum small_owner owner, struct small_slab **ret_slab,
+                         uint32_t *ret_block)
 {
     struct small_segment *home = atomic_load_explicit(&s->twin, memory_order_relaxed);
     if (__builtin_expect(home == NULL, 0)) {
@@ -150,7 +150,8 @@ int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, struct s
     }
     uint32_t number, block;
     unsigned class_index;
-    if (!locate(o->manager, s, p.offset, &number, &block, &class_index))
+    if (!locate(o->manager, s, p.offset, &number, &block, &class_index) ||
+        (owner == SMALL_OWNER_USER) != (class_index < SMALL_USER_CLASSES))
         return not_allocated(p);
     struct small_slab *slab = &home->slabs[number];
     if (slab->state == SLAB_BAD)
@@ -167,9 +168,17 @@ size_t small_usable_size(const struct manager *m, const struct segment *s, uint6
 {
     uint32_t slab, block;
     unsigned class_index;
-    if (!locate(m, s, offset, &slab, &block, &class_index))
+    if (!locate(m, s, offset, &slab, &block, &class_index) || class_index >= SMALL_USER_CLASSES)
         return 0;
     return slab_block_is_allocated(segment_lines(m, s) + (size_t)slab * SLAB_LINES, block) ? small_class_bytes(class_index) : 0;
+}
+
+bool small_holds(const struct manager *m, const struct segment *s, uint64_t offset, unsigned class_index)
+{
+    uint32_t slab, block;
+    unsigned found;
+    return locate(m, s, offset, &slab, &block, &found) && found == class_index &&
+           slab_block_is_allocated(segment_lines(m, s) + (size_t)slab * SLAB_LINES, block);
 }
 
 bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits, unsigned *ret_class)
@@ -179,6 +188,8 @@ bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t s
     if (!slab_is_valid(lines, slab, &allocated) || allocated == 0)
         return false;
     *ret_class = slab_line_class(&lines[0]);
+    if (*ret_class >= SMALL_USER_CLASSES)
+        return false;
     for (uint32_t i = 0; i < small_class_lines(*ret_class); i++)
         memcpy(ret_bits + i * SLAB_LINE_WORDS, lines[i].bits, sizeof lines[i].bits);
     return true;
