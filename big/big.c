@@ -118,7 +118,8 @@ static int add_segment(struct big *o)
     *b = (struct big_block){.off = ((pa_off)s->slot << o->manager->shift) + big_first_of(o->manager->geometry.segment_size),
                             .pages = big_segment_pages(o->manager),
                             .state = BIG_FREE,
-                            .whole = true};
+                            .whole = true,
+                            .filled = true};
     big_free_insert(&o->free, b);
     return 0;
 }
@@ -271,7 +272,8 @@ static void merge_into_free(struct big *o, pa_off off, const struct merge *g, en
     *b = (struct big_block){.off = off - ((uint64_t)g->left_pages << BIG_PAGE_SHIFT),
                             .pages = g->total,
                             .state = (uint8_t)state,
-                            .whole = g->whole};
+                            .whole = g->whole,
+                            .filled = true};
     big_free_insert(&o->free, b);
 }
 

@@ -68,8 +68,9 @@ struct big_visited {
     size_t bytes;
 };
 int big_list(struct big *o, pa_off *from, struct big_visited *ret, size_t n, size_t *ret_count);
-/** Punch holes into the largest free blocks until target bytes went back; *ret_released gets what did. PA_ENOTSUP. */
-int big_punch(struct big *o, uint64_t target, uint64_t *ret_released);
+/** Punch a hole into the largest free block; *ret_released = bytes that the file system got back, *ret_any = there was a block.
+ *  PA_ENOTSUP. */
+int big_punch(struct big *o, uint64_t *ret_released, bool *ret_any);
 /** Give every whole free segment back to the manager. */
 void big_release_whole(struct big *o);
 uint64_t big_largest_free(struct big *o);

@@ -30,8 +30,10 @@ static int commit_change(struct big *o, struct big_entry *b)
 }
 
 /* The index says hole before the file has one: a crash between leaves a hole that is filled, which is harmless. */
-static int punch_block(struct big *o, struct big_block *free_block)
+static int mark_hole(struct big *o, struct big_block *free_block)
 {
+    if (free_block->state == BIG_HOLE)
+        return 0;
     struct big_entry b = {.block = free_block->off, .free_pages = free_block->pages, .free_state = BIG_HOLE};
     big_plan(&b, BIG_ROLE_MERGED);
     int code = commit_change(o, &b);
@@ -40,30 +42,36 @@ static int punch_block(struct big *o, struct big_block *free_block)
     big_free_remove(&o->free, free_block);
     free_block->state = BIG_HOLE;
     big_free_insert(&o->free, free_block);
-    return manager_punch(o->manager, free_block->off, (uint64_t)free_block->pages << BIG_PAGE_SHIFT);
+    return 0;
 }
 
-/* Largest free block that is not whole: whole ones are given back as files. */
+/* Largest free block that is not whole: whole ones are given back as files. Then holes that were merged with free blocks. */
 static struct big_block *largest_to_punch(struct big *o)
 {
-    struct big_block *b = big_free_largest(&o->free, BIG_FREE);
-    while (b != NULL && b->whole)
-        b = big_free_previous(b);
-    return b;
+    for (enum big_state state = BIG_FREE; state <= BIG_HOLE; state++) {
+        struct big_block *b = big_free_largest(&o->free, state);
+        while (b != NULL && (b->whole || !b->filled))
+            b = big_free_previous(b);
+        if (b != NULL)
+            return b;
+    }
+    return NULL;
 }
 
-int big_punch(struct big *o, uint64_t target, uint64_t *ret_released)
+int big_punch(struct big *o, uint64_t *ret_released, bool *ret_any)
 {
-    int code = big_load(o);
     *ret_released = 0;
-    while (code == 0 && *ret_released < target) {
-        struct big_block *b = largest_to_punch(o);
-        if (b == NULL)
-            break;
-        uint64_t bytes = (uint64_t)b->pages << BIG_PAGE_SHIFT;
-        code = punch_block(o, b);
-        if (code == 0)
-            *ret_released += bytes;
+    *ret_any = false;
+    int code = big_load(o);
+    struct big_block *b = code == 0 ? largest_to_punch(o) : NULL;
+    if (b == NULL)
+        return code;
+    code = mark_hole(o, b);
+    if (code == 0)
+        code = manager_punch(o->manager, b->off, (uint64_t)b->pages << BIG_PAGE_SHIFT, ret_released);
+    if (code == 0) {
+        b->filled = false;
+        *ret_any = true;
     }
     return code;
 }
@@ -93,7 +101,8 @@ static int shrink(struct big *o, pa_off off, uint32_t pages, uint32_t keep)
     }
     if (right != NULL)
         big_free_remove(&o->free, right);
-    *tail = (struct big_block){.off = off + ((uint64_t)keep << BIG_PAGE_SHIFT), .pages = b.free_pages, .state = (uint8_t)b.free_state};
+    *tail = (struct big_block){.off = off + ((uint64_t)keep << BIG_PAGE_SHIFT), .pages = b.free_pages, .state = (uint8_t)b.free_state,
+                                .filled = true};
     big_free_insert(&o->free, tail);
     return 0;
 }

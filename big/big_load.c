@@ -64,7 +64,7 @@ static int add_free(struct big *o, pa_off off, uint32_t pages, enum big_state st
     struct big_block *b = calloc(1, sizeof *b);
     if (b == NULL)
         return error_set(PA_ENOMEM, "no memory for a free block's descriptor");
-    *b = (struct big_block){.off = off, .pages = pages, .state = (uint8_t)state, .whole = whole};
+    *b = (struct big_block){.off = off, .pages = pages, .state = (uint8_t)state, .whole = whole, .filled = true};
     big_free_insert(&o->free, b);
     return 0;
 }

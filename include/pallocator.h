@@ -139,6 +139,11 @@ void pa_persist(const pa_pool *pool, const void *address, size_t size);
 /** memcpy to the pool; durable on return. Returns dst. */
 void *pa_memcpy_persist(const pa_pool *pool, void *dst, const void *src, size_t size);
 
+/** Give up to target_bytes of free space back to the file system: whole free segments, then holes in the largest free blocks,
+ *  then in free slabs; allocations go on meanwhile. UINT64_MAX = all there is. Offsets stay valid; a hole is filled again before
+ *  it is handed out. *ret_released (may be NULL) gets the bytes given back, on failure too. PA_ENOTSUP if more was asked for than
+ *  whole segments and the file system cannot punch holes. Durable on return. */
+int pa_defragment(pa_pool *pool, uint64_t target_bytes, uint64_t *ret_released);
 typedef struct pa_stats {                       /* may gain fields at its end */
     uint64_t allocated_bytes, allocated_blocks; /* what callers hold (by usable size), the root included */
     uint64_t segment_files, huge_files;

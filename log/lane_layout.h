@@ -10,6 +10,7 @@ enum lane_op {
     LANE_OP_DONE,        /* everything before it is finished: no owner pointer is redone */
     LANE_OP_SMALL_ALLOC, /* class; LANE_FLAG_FORMAT */
     LANE_OP_SMALL_FREE,  /* class; LANE_FLAG_REPLACE */
+    LANE_OP_SMALL_HOLE,  /* block: first byte of a free slab, whose space may go back to the file system */
     LANE_OP_BIG_ALLOC,   /* changes of the block index */
     LANE_OP_BIG_FREE,    /* the same; LANE_FLAG_REPLACE */
     LANE_OP_BIG_CHANGE,  /* changes of the block index that concern no owner pointer */

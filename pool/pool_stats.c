@@ -31,6 +31,7 @@ static int add_core(pa_pool *pool, unsigned index, pa_stats *stats)
     stats->allocated_blocks += o->allocated_blocks;
     stats->fences += core->tally.fences;
     stats->flushed_lines += core->tally.lines;
+    stats->hole_bytes += (uint64_t)o->hole_slabs * SLAB_BYTES;
     stats->dram_bytes += o->dram_bytes + sizeof *core + sizeof *o;
     for (unsigned q = 0; q < LANE_QUARTERS; q++)
         stats->dram_bytes += core->lane.touched[q].capacity * sizeof(void *);

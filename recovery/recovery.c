@@ -79,6 +79,7 @@ static int redo_entry(struct manager *m, struct media_tally *t, const struct pm_
     switch (e->op) {
     case LANE_OP_SMALL_ALLOC:
     case LANE_OP_SMALL_FREE:
+    case LANE_OP_SMALL_HOLE:
         return pass == PASS_SMALL ? small_redo(m, t, e, lane) : 0;
     case LANE_OP_BIG_ALLOC:
     case LANE_OP_BIG_FREE:

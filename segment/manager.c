@@ -231,27 +231,36 @@ int manager_refill(struct manager *m, pa_off off, uint64_t size)
     return m->sparse ? 0 : on_range(m, off, size, file_allocate_);
 }
 
-int manager_punch(struct manager *m, pa_off off, uint64_t size)
+int manager_punch(struct manager *m, pa_off off, uint64_t size, uint64_t *ret_released)
 {
-    return on_range(m, off, size, file_punch_);
+    const struct segment *s = manager_segment(m, off >> m->shift);
+    uint64_t before = 0, after = 0;
+    int code = file_resident_bytes(m->dir, &s->file, &before);
+    if (code == 0)
+        code = on_range(m, off, size, file_punch_);
+    if (code == 0)
+        code = file_resident_bytes(m->dir, &s->file, &after);
+    *ret_released = code == 0 && before > after ? before - after : 0;
+    return code;
 }
 
-int manager_trim(struct manager *m, uint32_t keep, uint64_t *ret_released)
+int manager_trim(struct manager *m, uint64_t target, uint64_t *ret_released)
 {
     int code = 0;
     *ret_released = 0;
-    lock_acquire(&m->lock);
-    uint32_t count = 0;
-    for (struct segment *s = m->free_list; s != NULL; s = s->next_free)
-        count++;
-    while (code == 0 && count-- > keep) {
+    while (code == 0 && *ret_released < target) {
+        lock_acquire(&m->lock); /* for each anew: allocations come in between */
         struct segment *s = m->free_list;
-        m->free_list = s->next_free;
-        code = delete_segment(m, s);
+        if (s != NULL) {
+            m->free_list = s->next_free;
+            code = delete_segment(m, s);
+        }
+        lock_release(&m->lock);
+        if (s == NULL)
+            break;
         if (code == 0)
             *ret_released += m->geometry.segment_size;
     }
-    lock_release(&m->lock);
     return code;
 }
 

@@ -80,10 +80,11 @@ void manager_release(struct manager *m, struct segment *s, uint64_t lsn);
 void manager_discard(struct manager *m, struct segment *s, uint64_t lsn);
 /** Reserve the space of [off, off + size) again, which lies in one segment. No-op in a sparse pool. PA_ENOSPC. */
 int manager_refill(struct manager *m, pa_off off, uint64_t size);
-/** Give the space of [off, off + size) back to the file system. PA_ENOTSUP if that cannot punch. */
-int manager_punch(struct manager *m, pa_off off, uint64_t size);
-/** Delete free segments until at most keep are left; the files' space goes back to the file system. */
-int manager_trim(struct manager *m, uint32_t keep, uint64_t *ret_released);
+/** Give the space of [off, off + size) back to the file system; *ret_released = bytes that it had given. PA_ENOTSUP if it cannot
+ *  punch holes. */
+int manager_punch(struct manager *m, pa_off off, uint64_t size, uint64_t *ret_released);
+/** Delete free segments until target bytes went back to the file system; *ret_released gets what did, on failure too. */
+int manager_trim(struct manager *m, uint64_t target, uint64_t *ret_released);
 /** Segments on the free list. */
 uint32_t manager_free_count(struct manager *m);
 

@@ -29,15 +29,27 @@ static struct small_slab *take_partial(struct small *o, unsigned class_index)
     return slab;
 }
 
+/* A hole only when nothing else is left, and only if the file system still has the space. */
+static struct small_slab *take_hole(struct small *o)
+{
+    struct small_slab *slab = o->hole_list.first;
+    if (slab == NULL || manager_refill(o->manager, slab_off(o->manager, slab), SLAB_BYTES) != 0)
+        return NULL;
+    small_unlist_free(o, slab);
+    slab->hole = false;
+    return slab;
+}
+
 static struct small_slab *take_free(struct small *o, unsigned class_index)
 {
     struct small_slab *slab = o->free_list.first;
+    if (slab != NULL)
+        small_unlist_free(o, slab);
+    else
+        slab = take_hole(o);
     if (slab == NULL)
         return NULL;
-    slab_list_remove(&o->free_list, slab);
-    o->free_slabs--;
-    slab->home->free_slabs--;
-    slab->format_pending = slab->format_pending || slab->class_index != class_index;
+    slab->format_pending = slab->format_pending || slab->class_index != class_index; /* of a hole, too */
     slab->class_index = (uint8_t)class_index;
     slab->free_blocks = (uint16_t)small_class_blocks(class_index);
     slab->hint = 0;
@@ -229,15 +241,82 @@ int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_
 
 static void give_back_segment(struct small *o, struct small_segment *home)
 {
-    for (uint32_t i = 0; i < home->slab_count; i++)
-        slab_list_remove(&o->free_list, &home->slabs[i]);
-    o->free_slabs -= home->slab_count;
+    bool holes = false;
+    for (uint32_t i = 0; i < home->slab_count; i++) {
+        holes = holes || home->slabs[i].hole;
+        small_unlist_free(o, &home->slabs[i]);
+    }
     struct media_tally t = {0};
     lane_settle(&o->core->lane, &t); /* no entry of ours is needed for the segment any more */
     tally_add(o->core, &t);
     struct segment *s = home->segment;
     small_segment_forget(o, home);
-    manager_release(o->manager, s, o->core->lane.lsn);
+    if (holes) /* the free list promises reserved space */
+        manager_discard(o->manager, s, o->core->lane.lsn);
+    else
+        manager_release(o->manager, s, o->core->lane.lsn);
+}
+
+/* Current slabs without a block go to the free slabs, so that their segment can be given back. */
+static void retire_empty_currents(struct small *o)
+{
+    for (unsigned c = 0; c < SMALL_CLASSES; c++) {
+        struct small_slab *slab = o->current[c];
+        if (slab == NULL || slab->free_blocks < small_class_blocks(c))
+            continue;
+        o->current[c] = NULL;
+        small_list_free(o, slab);
+    }
+}
+
+void small_release_free(struct small *o)
+{
+    retire_empty_currents(o);
+    for (struct small_slab *slab = o->free_list.first; slab != NULL;) {
+        struct small_segment *home = slab->home;
+        slab = slab->next;
+        if (home->free_slabs < home->slab_count)
+            continue;
+        give_back_segment(o, home);
+        slab = o->free_list.first; /* the list has changed */
+    }
+}
+
+/*
+ * Giving a free slab's space back.
+ *
+ * step                                 | durable after it | a crash here recovers by
+ * -------------------------------------+------------------+---------------------------------------------------------------
+ * 1 entry {hole, slab}, fence          | the announcement | redo: the slab's first line says hole
+ * 2 first line in place                | maybe            | redo if it is older
+ * 3 hole punched                       | maybe            | nothing: a hole that is filled is harmless
+ */
+int small_punch(struct small *o, uint64_t *ret_released, bool *ret_any)
+{
+    *ret_released = 0;
+    *ret_any = false;
+    struct small_slab *slab = o->free_list.first;
+    if (slab == NULL)
+        return 0;
+    struct media_tally t = {0};
+    struct lane *lane = &o->core->lane;
+    _Alignas(64) struct pm_lane_entry e = {.op = LANE_OP_SMALL_HOLE,
+                                           .class_index = SMALL_CLASS_HOLE,
+                                           .flags = LANE_FLAG_FORMAT,
+                                           .block = slab_off(o->manager, slab)};
+    lane_append(lane, &t, &e);
+    lane_commit(lane, &t); /* before the hole: a slab that is taken again must know that it has to be filled */
+    struct slab_change c = {slab_lines(slab), e.lsn, slab->number, 0, SMALL_CLASS_HOLE, false, true};
+    slab_redo(o->manager->media, &c);
+    touch(o, &t, slab, &c);
+    tally_add(o->core, &t);
+    small_unlist_free(o, slab);
+    slab->class_index = SMALL_CLASS_HOLE;
+    slab->format_pending = false;
+    slab->hole = true;
+    small_list_free(o, slab);
+    *ret_any = true;
+    return manager_punch(o->manager, e.block, SLAB_BYTES, ret_released);
 }
 
 /* A block of the slab was freed: the slab may change lists, the segment its owner. */
@@ -254,10 +333,7 @@ static void after_free(struct small *o, struct small_slab *slab)
         return;
     struct small_segment *home = slab->home;
     slab_list_remove(&o->partial[slab->class_index], slab);
-    slab->state = SLAB_FREE;
-    slab_list_push(&o->free_list, slab);
-    o->free_slabs++;
-    home->free_slabs++;
+    small_list_free(o, slab);
     /* Keep a quarter of a segment's slabs in reserve, so that a block freed and allocated in turn moves no segment. */
     if (home->free_slabs == home->slab_count && o->free_slabs - home->slab_count >= home->slab_count / 4)
         give_back_segment(o, home);

@@ -4,12 +4,13 @@
  *
  * Glossary. Slab: 64 KiB of blocks of one size class. Current slab: the one a class allocates from. Partial: has free and
  * allocated blocks. Free slab: no block allocated; takes any class at its next use, by a FORMAT entry that is also the first
- * allocation's, so formatting costs no fence. Unread segment: owned, but its lines were not looked at since open.
+ * allocation's, so formatting costs no fence. Hole: a free slab whose space was given back to the file system. Unread segment: owned, but its lines were not looked at since open.
  *
  * Invariants (small_is_valid checks them):
- *  1. A slab is in exactly one place: current of its class, partial list of its class, free list, full (no list), or bad (no list).
+ *  1. A slab is in exactly one place: current of its class, partial list of its class, free list or hole list, full (no list),
+ *     or bad (no list).
  *  2. slab.free_blocks + set bits in its lines == blocks of its class, unless a format is pending (then no bit counts).
- *  3. small.free_slabs == length of the free list == sum of the segments' free_slabs.
+ *  3. small.free_slabs == length of free list and hole list == sum of the segments' free_slabs.
  *  4. The lines of an owned segment change only under the owner's lock, each change after its entry in the owner's lane.
  * The media's bits are the only record of what is allocated; DRAM holds counts and lists that reading them gives again.
  */
@@ -29,6 +30,7 @@ struct small_slab {
     uint16_t number, free_blocks;
     uint8_t class_index, state, hint;   /* hint: words below it have no free block */
     bool format_pending;                /* media still show another class, or none */
+    bool hole;                          /* free, and the file system may have its space back */
 };
 
 /** DRAM twin of a small segment. */
@@ -49,8 +51,8 @@ struct small {
     struct manager *manager;
     struct small_slab *current[SMALL_CLASSES];
     struct slab_list partial[SMALL_CLASSES];
-    struct slab_list free_list;
-    uint32_t free_slabs;
+    struct slab_list free_list, hole_list; /* free slabs, by whether their space is there */
+    uint32_t free_slabs, hole_slabs;       /* free_slabs counts both */
     struct segment *unread; /* linked by next_free */
     uint64_t allocated_bytes, allocated_blocks; /* callers' blocks in segments that were read */
     uint64_t dram_bytes;
@@ -81,10 +83,15 @@ size_t small_usable_size(const struct manager *m, const struct segment *s, uint6
 bool small_holds(const struct manager *m, const struct segment *s, uint64_t offset, unsigned class_index);
 /** Copy one slab's bits (SLAB_LINES * SLAB_LINE_WORDS words) and class; false if it holds no caller's block. The core is locked. */
 bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits, unsigned *ret_class);
+/** Give segments without a block back to the manager. The core is locked. */
+void small_release_free(struct small *o);
+/** Give the space of one free slab back to the file system; *ret_released = bytes that came back, *ret_any = there was one. The
+ *  core is locked. PA_ENOTSUP. */
+int small_punch(struct small *o, uint64_t *ret_released, bool *ret_any);
 /** Largest block that can be had without a new segment. The core is locked. */
 size_t small_largest_free(const struct small *o);
 
-/** Recovery: redo a SMALL_ALLOC or SMALL_FREE entry on the media and write the lines back (the caller fences). PA_ECORRUPT. */
+/** Recovery: redo a SMALL entry on the media and write the lines back (the caller fences). PA_ECORRUPT. */
 int small_redo(const struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number);
 /** Are all lines of a segment valid? Names the first bad slab. */
 int small_check_segment(const struct manager *m, const struct segment *s);

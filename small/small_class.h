@@ -19,6 +19,9 @@
 #define SMALL_CLASS_LEAF   36u /* leaves of block indexes */
 #define SMALL_CLASS_INDEX  37u /* header blocks of block indexes; their first two lines are zero when the owner names them */
 #define SMALL_CLASSES      38u
+/* What a free slab's lines say while its space is given back to the file system: no blocks at all. */
+#define SMALL_CLASS_HOLE   38u
+#define SMALL_CLASS_TAGS   39u
 #define SMALL_LEAF_BYTES   768u
 #define SMALL_INDEX_BYTES  2560u
 #define SMALL_INDEX_ZERO_BYTES 128u
@@ -42,11 +45,11 @@ static inline uint32_t small_class_bytes(unsigned class_index)
 }
 static inline uint32_t small_class_blocks(unsigned class_index)
 {
-    return SLAB_BYTES / small_class_bytes(class_index);
+    return class_index == SMALL_CLASS_HOLE ? 0 : SLAB_BYTES / small_class_bytes(class_index);
 }
 static inline uint32_t small_class_lines(unsigned class_index)
 {
-    return (small_class_blocks(class_index) + SLAB_LINE_BITS - 1) / SLAB_LINE_BITS;
+    return class_index == SMALL_CLASS_HOLE ? 1 : (small_class_blocks(class_index) + SLAB_LINE_BITS - 1) / SLAB_LINE_BITS;
 }
 
 #endif

@@ -31,11 +31,9 @@ static void file_slab(struct small *o, struct small_segment *home, uint32_t numb
     uint32_t blocks = slab->class_index == SLAB_UNFORMATTED ? 0 : small_class_blocks(slab->class_index);
     slab->free_blocks = (uint16_t)(blocks - allocated);
     if (allocated == 0) {
-        slab->state = SLAB_FREE;
         slab->format_pending = slab->class_index == SLAB_UNFORMATTED;
-        slab_list_push(&o->free_list, slab);
-        o->free_slabs++;
-        home->free_slabs++;
+        slab->hole = slab->class_index == SMALL_CLASS_HOLE;
+        small_list_free(o, slab);
         return;
     }
     small_count_blocks(o, slab->class_index, allocated);
@@ -223,9 +221,10 @@ int small_redo(const struct manager *m, struct media_tally *t, const struct pm_l
     if (!segment_is_present(s) || atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
         return 0; /* the segment was given back after this entry, with all its lines durable */
     uint64_t first = small_first_slab_of(m->geometry.segment_size);
-    if (e->class_index >= SMALL_CLASSES || p.offset < first)
+    bool hole = e->op == LANE_OP_SMALL_HOLE;
+    if ((hole ? e->class_index != SMALL_CLASS_HOLE : e->class_index >= SMALL_CLASSES) || p.offset < first)
         return bad_entry(e, lane_number, "it names no block");
-    uint32_t bytes = small_class_bytes(e->class_index);
+    uint32_t bytes = hole ? SLAB_BYTES : small_class_bytes(e->class_index);
     uint32_t within = (uint32_t)((p.offset - first) % SLAB_BYTES);
     struct slab_change c = {.lsn = e->lsn,
                             .slab_number = (uint32_t)((p.offset - first) / SLAB_BYTES),
@@ -233,7 +232,7 @@ int small_redo(const struct manager *m, struct media_tally *t, const struct pm_l
                             .class_index = e->class_index,
                             .alloc = e->op == LANE_OP_SMALL_ALLOC,
                             .format = (e->flags & LANE_FLAG_FORMAT) != 0};
-    if (within % bytes != 0 || c.block >= small_class_blocks(e->class_index) || (c.format && !c.alloc))
+    if (within % bytes != 0 || (!hole && c.block >= small_class_blocks(e->class_index)) || (c.format && c.alloc == hole))
         return bad_entry(e, lane_number, "it names no block");
     c.lines = segment_lines(m, s) + (size_t)c.slab_number * SLAB_LINES;
     if (!c.format && c.lines[slab_line_of(c.block)].lsn < e->lsn && !slab_line_explained(m->media, &c))
@@ -260,7 +259,9 @@ static bool list_is_valid(const struct slab_list *list, enum slab_state state, u
 bool small_is_valid(const struct small *o)
 {
     uint32_t length;
-    if (!list_is_valid(&o->free_list, SLAB_FREE, &length) || length != o->free_slabs)
+    if (!list_is_valid(&o->free_list, SLAB_FREE, &length) || length + o->hole_slabs != o->free_slabs)
+        return false;
+    if (!list_is_valid(&o->hole_list, SLAB_FREE, &length) || length != o->hole_slabs)
         return false;
     for (unsigned c = 0; c < SMALL_CLASSES; c++) {
         if (!list_is_valid(&o->partial[c], SLAB_PARTIAL, &length))

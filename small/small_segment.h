@@ -33,6 +33,27 @@ static inline void slab_list_remove(struct slab_list *list, struct small_slab *s
     slab->next = slab->previous = NULL;
 }
 
+/** As slab_offset, from the pool's first byte. */
+static inline pa_off slab_off(const struct manager *m, const struct small_slab *slab)
+{
+    return ((pa_off)slab->home->segment->slot << m->shift) + slab_offset(m, slab);
+}
+static inline void small_list_free(struct small *o, struct small_slab *slab)
+{
+    slab->state = SLAB_FREE;
+    slab_list_push(slab->hole ? &o->hole_list : &o->free_list, slab);
+    o->hole_slabs += slab->hole;
+    o->free_slabs++;
+    slab->home->free_slabs++;
+}
+static inline void small_unlist_free(struct small *o, struct small_slab *slab)
+{
+    slab_list_remove(slab->hole ? &o->hole_list : &o->free_list, slab);
+    o->hole_slabs -= slab->hole;
+    o->free_slabs--;
+    slab->home->free_slabs--;
+}
+
 /** Read the lines of the first unread segment into lists and counts. PA_ENOMEM. Slabs with damaged lines become bad. */
 int small_segment_read_next(struct small *o);
 /** Drop the twin of an owned segment. */

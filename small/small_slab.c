@@ -111,7 +111,7 @@ bool slab_line_is_valid(const struct pm_slab_line *line, uint32_t slab_number, u
     if (line_is_zero(line))
         return true;
     unsigned class_index = slab_line_class(line);
-    return class_index < SMALL_CLASSES && line->lsn != 0 &&
+    return class_index < SMALL_CLASS_TAGS && line->lsn != 0 &&
            line->tag == tag_of(class_index, line_number, slab_number, line_checksum(line, line->lsn));
 }
 
