@@ -73,7 +73,7 @@ def fold(report):
     usual = {"name", "run_name", "run_type", "repetitions", "repetition_index", "threads", "iterations", "real_time",
              "cpu_time", "time_unit", "family_index", "per_family_instance_index", "error_occurred", "error_message"}
     table = {}
-    for row in report["benchmarks"]:
+    for row in sorted(report["benchmarks"], key=lambda row: row.get("family_index", 0)):
         match = NAME.match(row["run_name"])
         if row["run_type"] != "iteration" or not match:
             continue
@@ -109,7 +109,7 @@ def print_grid(rows):
 
 def show(table, baseline):
     subjects = list(dict.fromkeys(s for cells in table.values() for s in cells))
-    ours = next((s for s in subjects if s != baseline), baseline)
+    ours = "pallocator"
     others = [s for s in subjects if s not in (ours, baseline)]
     counters = sorted({name for cells in table.values() for name in cells.get(ours, {}).get("counters", {})})
     rows = [["CPU ns per operation", "threads", ours, baseline, "ratio"] + others + counters +
