@@ -267,8 +267,10 @@ static int refuse_map(const struct dir *d, const char *name, int result)
     if (result == -ENOMEM)
         return error_set(PA_ENOMEM, "cannot map %s/%s: out of memory, or more mappings than vm.max_map_count allows", d->path,
                          name);
-    if (result == -EACCES || result == PMEM2_E_NO_ACCESS)
+    if (result == PMEM2_E_NO_ACCESS)
         return error_set(PA_EACCES, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
+    if (result > PMEM2_E_UNKNOWN) /* an errno value */
+        return refuse(d, -result, "map", name);
     return error_set(PA_EIO, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
 }
 
@@ -353,6 +355,9 @@ int file_lock(struct dir *d, struct file *f, bool wait)
         failure = 0;
     if (failure == EWOULDBLOCK)
         return error_set(PA_ELOCKED, "the pool in %s is open elsewhere; close it there, or wait with PA_WAIT_LOCK", d->path);
+    struct stat s;
+    if (failure == 0 && fstat(f->fd, &s) == 0 && s.st_nlink == 0)
+        return error_set(PA_ELOCKED, "%s/%s was replaced by another process meanwhile; try again", d->path, f->name);
     if (failure != 0)
         return refuse(d, failure, "lock", f->name);
     return 0;

@@ -50,12 +50,12 @@ static unsigned lock_some_core(pa_pool *pool)
 }
 
 /* The pool cannot grow: any core's free block will do. */
-static int allocate_anywhere(pa_pool *pool, pa_pptr *dst, unsigned class_index)
+static int allocate_anywhere(pa_pool *pool, pa_pptr *dst, unsigned class_index, bool blank)
 {
     int code = PA_ENOSPC;
     for (unsigned i = 0; code == PA_ENOSPC && i < pool->core_count; i++) {
         lock_acquire(&pool->cores[i].lock);
-        code = small_alloc(&pool->smalls[i], class_index, dst, SMALL_NO_GROW);
+        code = (blank ? small_alloc_blank : small_alloc)(&pool->smalls[i], class_index, dst, SMALL_NO_GROW);
         lock_release(&pool->cores[i].lock);
     }
     if (code == PA_ENOSPC)
@@ -119,17 +119,35 @@ int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
     int code = small_alloc(&pool->smalls[core], class_index, dst, SMALL_GROW);
     lock_release(&pool->cores[core].lock);
     if (__builtin_expect(code == PA_ENOSPC, 0))
-        code = allocate_anywhere(pool, dst, class_index);
+        code = allocate_anywhere(pool, dst, class_index, false);
     return code;
 }
 
-int pa_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
+static int check_owner(const pa_pool *pool, const pa_pptr *dst)
 {
     if (__builtin_expect(!owner_is_possible(pool, dst), 0))
         return bad_owner(pool, dst);
     if (__builtin_expect(!pa_is_null(*dst), 0))
-        return error_set(PA_EINVAL, "the owner pointer at %p is not null; free what it names first", (void *)dst);
-    return pool_allocate(pool, dst, size);
+        return error_set(PA_EINVAL, "the owner pointer at %p is not null; free what it names first", (const void *)dst);
+    return 0;
+}
+
+int pool_allocate_blank(pa_pool *pool, pa_pptr *dst, size_t size)
+{
+    int code = check_owner(pool, dst);
+    if (code != 0)
+        return code;
+    unsigned class_index = small_class_of(size);
+    unsigned core = lock_some_core(pool);
+    code = small_alloc_blank(&pool->smalls[core], class_index, dst, SMALL_GROW);
+    lock_release(&pool->cores[core].lock);
+    return code == PA_ENOSPC ? allocate_anywhere(pool, dst, class_index, true) : code;
+}
+
+int pa_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
+{
+    int code = check_owner(pool, dst);
+    return code != 0 ? code : pool_allocate(pool, dst, size);
 }
 
 /* --- free ----------------------------------------------------------------------------------------------------------------- */
@@ -179,7 +197,12 @@ int pa_deallocate(pa_pool *pool, pa_pptr *dst)
 {
     if (__builtin_expect(!owner_is_possible(pool, dst), 0))
         return bad_owner(pool, dst);
-    return pa_is_null(*dst) ? 0 : pool_free(pool, dst, NULL);
+    if (pa_is_null(*dst))
+        return 0;
+    const pa_pptr *root = &pool_root_line(pool)->root;
+    if (__builtin_expect(dst->offset == root->offset && dst->segment == root->segment, 0))
+        return error_set(PA_EINVAL, "the root block of the pool in %s cannot be freed", pool->dir.path);
+    return pool_free(pool, dst, NULL);
 }
 
 /* --- addresses ------------------------------------------------------------------------------------------------------------ */

@@ -60,6 +60,9 @@ static inline struct pm_root *pool_root_line(const pa_pool *pool)
 }
 /** Allocate into an owner pointer that was checked, or that is the pool's own. */
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
+/** As pa_allocate of a small block, but its first 128 bytes are zero, durably, when *dst names it: so whoever puts something there
+ *  can tell after a crash whether it did. */
+int pool_allocate_blank(pa_pool *pool, pa_pptr *dst, size_t size);
 /** Free what a checked owner pointer names; see small_free. */
 int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging);
 /** What the small allocator of a core offers the block indexes that the core serves. */

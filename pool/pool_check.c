@@ -50,8 +50,9 @@ static void check_indexes(struct report *r)
 static void check_root(struct report *r)
 {
     const struct pm_root *line = pool_root_line(r->pool);
-    bool none = pa_is_null(line->root) && line->size == 0 && line->check == 0;
-    bool unfinished = line->check == 0 && pool_usable_size(r->pool, line->root) != 0;
+    bool null = pa_is_null(line->root);
+    bool none = null && line->size == 0 && line->check == 0;
+    bool unfinished = line->check == ROOT_MAKING && (null || pool_usable_size(r->pool, line->root) != 0);
     bool ready = line->check == superblock_root_check(line) && pool_usable_size(r->pool, line->root) >= line->size;
     if (!none && !unfinished && !ready)
         finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a "

@@ -13,7 +13,7 @@ static void root_finish(pa_pool *pool, struct pm_root *line, size_t size)
     media_set(m, block, 0, usable);
     media_persist(m, &t, block, usable); /* before check: which says that the block is zero */
     media_store64(m, &line->size, size);
-    media_store64(m, &line->check, superblock_root_check(line)); /* after size, in its line: a prefix never has check alone */
+    media_store64(m, &line->check, superblock_root_check(line)); /* after size, in its line: a prefix never has it alone */
     media_persist(m, &t, line, sizeof *line);
     pool_count(pool, &t);
 }
@@ -27,12 +27,19 @@ static int root_corrupt(const pa_pool *pool)
 /*
  * step                              | durable after it  | a crash here
  * ----------------------------------+-------------------+------------------------------------------------------------------
- * 1 pool_allocate(&line->root)      | root, check zero  | pa_root goes on with 2 (size fits), or frees and begins again
- * 2 block zeroed, fence             | the zeros         | as 1
- * 3 size, then check, fence         | the root          | nothing to do
+ * 1 check = ROOT_MAKING, fence      | the announcement  | pa_root begins again
+ * 2 pool_allocate(&line->root)      | root              | pa_root goes on with 3 (size fits), or frees and begins again
+ * 3 block zeroed, fence             | the zeros         | as 2
+ * 4 size, then check, fence         | the root          | nothing to do
  */
 static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
 {
+    if (line->check != ROOT_MAKING) {
+        struct media_tally t = {0};
+        media_store64(&pool->media, &line->check, ROOT_MAKING);
+        media_persist(&pool->media, &t, &line->check, sizeof line->check); /* before the allocation: check zero means root null */
+        pool_count(pool, &t);
+    }
     if (!pa_is_null(line->root) && pool_usable_size(pool, line->root) < size) {
         /* An earlier process asked for less and died before it got it: that block was never anybody's. */
         struct segment *s = manager_segment(&pool->manager, line->root.segment);
@@ -54,7 +61,9 @@ static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
 static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
 {
     struct pm_root *line = pool_root_line(pool);
-    if (line->check == 0) {
+    if (line->check == 0 && !pa_is_null(line->root))
+        return root_corrupt(pool);
+    if (line->check == 0 || line->check == ROOT_MAKING) {
         if (pool->read_only)
             return error_set(PA_EACCES, "the pool in %s has no root yet and is open read-only", pool->dir.path);
         int code = root_make(pool, line, size);

@@ -25,7 +25,7 @@ static uint64_t checksum_of(const struct pm_superblock *s)
 uint64_t superblock_root_check(const struct pm_root *root)
 {
     uint64_t check = mix64(root->size + mix64(root->root.segment + mix64(root->root.offset)));
-    return check == 0 ? 1 : check;
+    return check == 0 || check == ROOT_MAKING ? 1 : check;
 }
 
 /* Fill everything but the uuid; the table's size depends on the slots, and the slots on the pool file's size. */
@@ -105,7 +105,8 @@ int superblock_create(struct dir *d, struct file *f, const struct superblock_req
         code = file_map(d, f, 0);
     if (code != 0) {
         file_close(d, f);
-        dir_unlink(d, POOL_FILE_NAME_NEW, false);
+        if (code != PA_ELOCKED) /* then the name is somebody else's by now */
+            dir_unlink(d, POOL_FILE_NAME_NEW, false);
     }
     return code;
 }

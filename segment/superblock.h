@@ -67,13 +67,15 @@ struct pm_superblock {
 _Static_assert(sizeof(struct pm_superblock) == 152, "layout");
 
 /*
- * The root line at offset 4,096: valid if and only if root is null and the rest zero (no root yet), or check fits (ready).
- * root non-null and check zero: the crash came between allocation and zeroing; pa_root finishes.
+ * The root line at offset 4,096. check decides: zero: no root yet, root is null. ROOT_MAKING: root is null, or names a block that is
+ * nobody's yet; pa_root begins again. Else the root is ready, and check fits size and root. So no single lost word makes a
+ * ready root look like one in the making.
  *
  *   0   16  root    owner pointer of the root block, changed by its allocation
  *  16    8  size    bytes asked for
- *  24    8  check   mix of size and root; stored after size, in the same line
+ *  24    8  check   0, ROOT_MAKING, or the mix of size and root; stored after size, in the same line
  */
+#define ROOT_MAKING 0x676e696b616d7461u
 struct pm_root {
     pa_pptr root;
     uint64_t size;

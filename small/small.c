@@ -199,7 +199,7 @@ static void tally_add(struct core *core, const struct media_tally *t)
  * Without the fence in 1 dst could name a block that is free after the crash; without the one in 4 DONE could be durable and
  * dst not: a leak; without the one in 5 the caller could move the pointer and recovery would set it again.
  */
-int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth)
+static int alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth, bool blank)
 {
     struct small_slab *slab;
     uint32_t block;
@@ -217,10 +217,10 @@ int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_
                                            .flags = slab->format_pending ? LANE_FLAG_FORMAT : 0,
                                            .block = manager_off(o->manager, pointer),
                                            .dst = (uint64_t)((char *)dst - o->manager->base)};
-    if (__builtin_expect(class_index == SMALL_CLASS_INDEX, 0)) {
+    if (__builtin_expect(blank, 0)) {
         char *address = o->manager->base + e.block;
-        media_set(media, address, 0, SMALL_INDEX_ZERO_BYTES);
-        media_flush(media, &t, address, SMALL_INDEX_ZERO_BYTES); /* durable with the entry, before the owner names it */
+        media_set(media, address, 0, SMALL_BLANK_BYTES);
+        media_persist(media, &t, address, SMALL_BLANK_BYTES); /* before the entry: else recovery may give dst a block with old bytes */
     }
     lane_append(lane, &t, &e);
     lane_commit(lane, &t);
@@ -237,6 +237,16 @@ int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_
     small_count_blocks(o, class_index, 1);
     tally_add(o->core, &t);
     return 0;
+}
+
+int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth)
+{
+    return alloc(o, class_index, dst, growth, class_index == SMALL_CLASS_INDEX);
+}
+
+int small_alloc_blank(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth)
+{
+    return alloc(o, class_index, dst, growth, true);
 }
 
 static void give_back_segment(struct small *o, struct small_segment *home)

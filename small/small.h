@@ -70,6 +70,8 @@ enum small_growth {
 };
 /** Allocate a block of a class and point *dst at it, all or nothing. The core is locked. PA_ENOSPC, PA_ENOMEM, PA_ECORRUPT. */
 int small_alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth);
+/** As small_alloc of at least SMALL_BLANK_BYTES, and the block's first SMALL_BLANK_BYTES are zero, durably, when *dst names it. */
+int small_alloc_blank(struct small *o, unsigned class_index, pa_pptr *dst, enum small_growth growth);
 /** Whose block may be freed. */
 enum small_owner { SMALL_OWNER_USER, SMALL_OWNER_LIBRARY };
 /** Free *dst's block, which lies in this object's segment s, and null *dst, or give *dst what staging (unless NULL) holds and

@@ -24,7 +24,7 @@
 #define SMALL_CLASS_TAGS   39u
 #define SMALL_LEAF_BYTES   768u
 #define SMALL_INDEX_BYTES  2560u
-#define SMALL_INDEX_ZERO_BYTES 128u
+#define SMALL_BLANK_BYTES 128u /* see small_alloc_blank */
 
 /** Class of a size, 1 .. SMALL_SIZE_MAX. */
 static inline unsigned small_class_of(size_t size)
