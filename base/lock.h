@@ -15,6 +15,7 @@ enum lock_rank {
     LOCK_RANK_NONE,
     LOCK_RANK_ROOT,    /* pa_pool.root_lock: making the root block */
     LOCK_RANK_TREE,    /* struct tree of an application: splits and micro-logs */
+    LOCK_RANK_STAGING, /* core.staging: the staging owner of the core's line */
     LOCK_RANK_CORE,    /* struct core: one allocator object and its lane; never two at once */
     LOCK_RANK_INDEX,   /* struct tree of a block index (rule LOG), used under its core's lock */
     LOCK_RANK_MANAGER, /* struct manager: segment table and free list */

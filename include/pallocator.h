@@ -112,6 +112,15 @@ int pa_root(pa_pool *pool, size_t size, pa_pptr *ret_root);
  *  On return the pointer and the allocation are durable. At most 3 fences. Blocks whose size is a multiple of 64 start a
  *  cache line; powers of two are naturally aligned up to 4 KiB. PA_ENOSPC, PA_EINVAL, PA_ENOMEM. */
 int pa_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
+/** As pa_allocate, with the block's address a multiple of alignment, a power of two up to 2 MiB. It stays so wherever the pool is
+ *  mapped, but not if pa_reallocate moves the block. PA_EINVAL, PA_ENOSPC, PA_ENOMEM. */
+int pa_allocate_aligned(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment);
+/** Give the block that *dst names room for size bytes, in place or by moving it, as one failure-atomic step: afterwards, also
+ *  after a crash, *dst names the old block or the new one, never both or none, and its first min(old usable size, size)
+ *  bytes are as they were. Durable on return; what a move copies is written back too. Null *dst: as pa_allocate. A block that is
+ *  to shrink and cannot move stays. No other thread may use the block meanwhile. PA_EINVAL if size is 0, *dst does not name
+ *  the start of an allocated block, or dst lies in that block itself; PA_ENOSPC, PA_ENOMEM: the block is as it was. */
+int pa_reallocate(pa_pool *pool, pa_pptr *dst, size_t size);
 /** Free the block that *dst names and null *dst, as one failure-atomic step; durable on return. At most 2 fences.
  *  Null *dst: no-op. PA_EINVAL if *dst does not name the start of an allocated block. Needs no space. */
 int pa_deallocate(pa_pool *pool, pa_pptr *dst);

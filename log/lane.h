@@ -50,6 +50,7 @@ struct core {
     struct lane lane;
     struct media_tally tally; /* since open */
     unsigned index;
+    struct lock staging;     /* LOCK_RANK_STAGING; guards the staging owner of the core's line */
 } __attribute__((aligned(128)));
 
 /** Make ready for use an all-zero or recovered ring whose newest entry stands before index next. PA_ENOMEM. */

@@ -80,6 +80,30 @@ void dir_close(struct dir *d)
     d->base = NULL;
 }
 
+#define RESERVE_TRIES 16u
+
+/* The kernel chooses; if what it chose is not aligned, the same place with room to align in it. Another thread may map
+ * something there meanwhile: then again. */
+static int reserve_aligned(struct dir *d, uint64_t size)
+{
+    int result = pmem2_vm_reservation_new(&d->reservation, NULL, size);
+    for (unsigned i = 0; result == 0 && i < RESERVE_TRIES; i++) {
+        uintptr_t base = (uintptr_t)pmem2_vm_reservation_get_address(d->reservation);
+        if (base % DIR_BASE_ALIGNMENT == 0)
+            return 0;
+        pmem2_vm_reservation_delete(&d->reservation);
+        struct pmem2_vm_reservation *larger;
+        result = pmem2_vm_reservation_new(&larger, NULL, size + DIR_BASE_ALIGNMENT);
+        if (result != 0)
+            return result;
+        base = round_up((uintptr_t)pmem2_vm_reservation_get_address(larger), DIR_BASE_ALIGNMENT);
+        pmem2_vm_reservation_delete(&larger);
+        if (pmem2_vm_reservation_new(&d->reservation, (void *)base, size) != 0)
+            result = pmem2_vm_reservation_new(&d->reservation, NULL, size);
+    }
+    return result;
+}
+
 int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
 {
     int failure = hook_before(d, FILE_OP_RESERVE, "", MEDIA_SITE);
@@ -87,7 +111,7 @@ int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
         return error_set_errno(failure, "cannot reserve %llu bytes of address space for %s", (unsigned long long)need,
                                d->path);
     for (uint64_t size = want;; size = size / 2 > need ? round_up(size / 2, alignment) : need) {
-        int result = pmem2_vm_reservation_new(&d->reservation, NULL, size);
+        int result = reserve_aligned(d, size);
         if (result == 0) {
             d->base = pmem2_vm_reservation_get_address(d->reservation);
             d->reserved_bytes = size;
@@ -274,7 +298,8 @@ static int refuse_map(const struct dir *d, const char *name, int result)
     return error_set(PA_EIO, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
 }
 
-int file_map(struct dir *d, struct file *f, uint64_t offset)
+/* Map size bytes from `from` of an open file at offset of the reserved range; size 0 = all of the file. */
+static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset, struct pmem2_map **ret)
 {
     int failure = hook_before(d, FILE_OP_MAP, f->name, MEDIA_SITE);
     if (failure != 0)
@@ -290,22 +315,64 @@ int file_map(struct dir *d, struct file *f, uint64_t offset)
         result = pmem2_config_set_sharing(config, PMEM2_PRIVATE);
     if (result == 0)
         result = pmem2_config_set_vm_reservation(config, d->reservation, offset);
+    if (result == 0 && from != 0)
+        result = pmem2_config_set_offset(config, from);
+    if (result == 0 && size != 0)
+        result = pmem2_config_set_length(config, size);
     if (result == 0)
-        result = pmem2_map_new(&f->map, config, source);
+        result = pmem2_map_new(ret, config, source);
     if (config != NULL)
         pmem2_config_delete(&config);
     if (source != NULL)
         pmem2_source_delete(&source);
     if (result != 0)
         return refuse_map(d, f->name, result);
-    f->address = pmem2_map_get_address(f->map);
-    hook_after(d, FILE_OP_MAP, f->name, 0, f->size, f->address, MEDIA_SITE);
+    hook_after(d, FILE_OP_MAP, f->name, from, size != 0 ? size : f->size, pmem2_map_get_address(*ret), MEDIA_SITE);
+    return 0;
+}
+
+int file_map_part(struct dir *d, struct file *f, uint64_t size, uint64_t offset)
+{
+    int code = map_range(d, f, 0, size, offset, &f->map);
+    if (code == 0)
+        f->address = pmem2_map_get_address(f->map);
+    return code;
+}
+
+int file_map(struct dir *d, struct file *f, uint64_t offset)
+{
+    return file_map_part(d, f, 0, offset);
+}
+
+struct file_tail {
+    struct pmem2_map *map;
+    struct file_tail *next;
+};
+
+int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size, uint64_t offset)
+{
+    struct file_tail *tail = calloc(1, sizeof *tail);
+    if (tail == NULL)
+        return error_set(PA_ENOMEM, "no memory for another mapping of %s/%s", d->path, f->name);
+    int code = map_range(d, opened, from, size, offset, &tail->map);
+    if (code != 0) {
+        free(tail);
+        return code;
+    }
+    tail->next = f->tails;
+    f->tails = tail;
     return 0;
 }
 
 void file_unmap(struct dir *d, struct file *f)
 {
     (void)d;
+    while (f->tails != NULL) {
+        struct file_tail *tail = f->tails;
+        f->tails = tail->next;
+        pmem2_map_delete(&tail->map);
+        free(tail);
+    }
     if (f->map != NULL)
         pmem2_map_delete(&f->map);
     f->address = NULL;

@@ -24,7 +24,7 @@ enum file_op {
     FILE_OP_STAT,
     FILE_OP_ALLOCATE, /* space reserved and size set: fallocate, or ftruncate when sparse; detail = size */
     FILE_OP_PUNCH,
-    FILE_OP_MAP,
+    FILE_OP_MAP,      /* detail = offset in the file and size of what was mapped */
     FILE_OP_SYNC,     /* fsync of the file: its size and allocation */
     FILE_OP_UNLINK,
     FILE_OP_SYNC_DIR, /* fsync of the directory: names */
@@ -56,6 +56,8 @@ struct dir {
     uint64_t reserved_bytes;
 };
 
+struct file_tail; /* a mapping of what a file was grown by */
+
 /** One file of the pool. */
 struct file {
     int fd;         /* -1 after file_close_descriptor */
@@ -63,12 +65,15 @@ struct file {
     uint64_t size;  /* bytes */
     struct pmem2_map *map;
     void *address;  /* NULL while not mapped */
+    struct file_tail *tails;
 };
 
 /** Open dir path; create = make it (one level) if it is not there. hooks may be NULL. */
 int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks);
 void dir_close(struct dir *d);
-/** Reserve up to want bytes of address space, at least need, aligned to alignment; halves on refusal. */
+/** Reserve up to want bytes of address space, at least need, in multiples of alignment; halves on refusal. The range begins at a
+ *  multiple of DIR_BASE_ALIGNMENT, so that offsets and addresses are aligned alike up to it. */
+#define DIR_BASE_ALIGNMENT (2ull << 20)
 int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment);
 /** Make the creations and removals so far durable. */
 int dir_sync_(struct dir *d, const char *site);
@@ -92,6 +97,11 @@ int file_sync_(struct dir *d, struct file *f, const char *site);
 #define file_sync(d, f) file_sync_((d), (f), MEDIA_SITE)
 /** Map the whole file at offset of the reserved range (private and writable when the directory is read-only). */
 int file_map(struct dir *d, struct file *f, uint64_t offset);
+/** As file_map, of the file's first size bytes only. */
+int file_map_part(struct dir *d, struct file *f, uint64_t size, uint64_t offset);
+/** Map [from, from + size) of a file at offset of the reserved range and keep that with the mapped file f; opened is the same
+ *  file with a descriptor. Nothing that is mapped moves or goes away meanwhile. */
+int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size, uint64_t offset);
 void file_unmap(struct dir *d, struct file *f);
 /** Close the descriptor; the mapping stays. A pool may have more files than a process may have descriptors. */
 void file_close_descriptor(struct file *f);

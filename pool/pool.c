@@ -7,7 +7,7 @@
 
 /* --- owner pointers ------------------------------------------------------------------------------------------------------- */
 
-static int bad_owner(const pa_pool *pool, const pa_pptr *dst)
+int pool_refuse_owner(const pa_pool *pool, const pa_pptr *dst)
 {
     if (dst == NULL)
         return error_set(PA_EINVAL, "no owner pointer given");
@@ -31,13 +31,19 @@ static inline bool owner_is_possible(const pa_pool *pool, const pa_pptr *dst)
     enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_relaxed);
     if (kind == SEGMENT_KIND_SMALL || kind == SEGMENT_KIND_BIG)
         return within >= segment_data_of(m->geometry.segment_size);
-    return kind == SEGMENT_KIND_HUGE && (s->slot != off >> m->shift || within >= SEGMENT_HEADER_BYTES);
+    return kind == SEGMENT_KIND_HUGE && off >= atomic_load_explicit(&s->block, memory_order_relaxed) &&
+           off + sizeof *dst <= atomic_load_explicit(&s->end, memory_order_relaxed);
+}
+
+bool pool_owner_is_possible(const pa_pool *pool, const pa_pptr *dst)
+{
+    return owner_is_possible(pool, dst);
 }
 
 /* --- allocation ----------------------------------------------------------------------------------------------------------- */
 
 /* The caller's own core if it is free, else a neighbour that is: a preempted holder must not stop the others. Locked. */
-static unsigned lock_some_core(pa_pool *pool)
+static inline unsigned lock_some_core(pa_pool *pool)
 {
     unsigned own = cpu_current() % pool->core_count;
     for (unsigned i = 0; i < pool->core_count; i++) {
@@ -47,6 +53,11 @@ static unsigned lock_some_core(pa_pool *pool)
     }
     lock_acquire(&pool->cores[own].lock);
     return own;
+}
+
+unsigned pool_lock_core(pa_pool *pool)
+{
+    return lock_some_core(pool);
 }
 
 /* The pool cannot grow: any core's free block will do. */
@@ -65,14 +76,11 @@ static int allocate_anywhere(pa_pool *pool, pa_pptr *dst, unsigned class_index, 
     return code;
 }
 
-static int refuse_size(const pa_pool *pool, size_t size)
+static int refuse_size(size_t size)
 {
     if (size == 0)
         return error_set(PA_EINVAL, "a block of 0 bytes was asked for");
-    if (size >= pool->dir.reserved_bytes)
-        return error_set(PA_EINVAL, "a block of %zu bytes is larger than the pool's address range", size);
-    return error_set(PA_ENOTSUP, "blocks over %llu bytes are not available in this pool (%zu asked for)",
-                     (unsigned long long)big_size_max(pool->manager.geometry.segment_size), size);
+    return error_set(PA_EINVAL, "a block of %zu bytes is larger than the pool's address range", size);
 }
 
 /* From any allocator that the core serves; the core is locked. */
@@ -88,7 +96,7 @@ static int allocate_big_on(pa_pool *pool, unsigned core, pa_pptr *dst, size_t si
     return code;
 }
 
-static int allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
+int pool_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
 {
     unsigned core = lock_some_core(pool);
     int code = allocate_big_on(pool, core, dst, size, alignment, BIG_GROW);
@@ -110,9 +118,11 @@ static int allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignme
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
 {
     if (__builtin_expect(size - 1 >= SMALL_SIZE_MAX, 0)) {
-        if (size == 0 || size > big_size_max(pool->manager.geometry.segment_size))
-            return refuse_size(pool, size);
-        return allocate_big(pool, dst, size, BIG_PAGE_BYTES);
+        if (size == 0 || size >= pool->dir.reserved_bytes)
+            return refuse_size(size);
+        if (size > big_size_max(pool->manager.geometry.segment_size))
+            return pool_allocate_huge(pool, dst, size, BIG_PAGE_BYTES);
+        return pool_allocate_big(pool, dst, size, BIG_PAGE_BYTES);
     }
     unsigned class_index = small_class_of(size);
     unsigned core = lock_some_core(pool);
@@ -126,7 +136,7 @@ int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
 static int check_owner(const pa_pool *pool, const pa_pptr *dst)
 {
     if (__builtin_expect(!owner_is_possible(pool, dst), 0))
-        return bad_owner(pool, dst);
+        return pool_refuse_owner(pool, dst);
     if (__builtin_expect(!pa_is_null(*dst), 0))
         return error_set(PA_EINVAL, "the owner pointer at %p is not null; free what it names first", (const void *)dst);
     return 0;
@@ -182,10 +192,11 @@ int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
     struct segment *s = manager_segment(&pool->manager, p.segment);
     while (s != NULL) {
         enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_acquire);
-        if (kind != SEGMENT_KIND_SMALL && kind != SEGMENT_KIND_BIG)
+        if (kind == SEGMENT_KIND_NONE || p.offset >> pool->manager.shift != 0)
             break;
         bool done;
-        int code = free_in_segment(pool, s, dst, staging, &done);
+        int code = kind == SEGMENT_KIND_HUGE ? pool_free_huge(pool, s, dst, staging, &done)
+                                             : free_in_segment(pool, s, dst, staging, &done);
         if (done)
             return code;
     }
@@ -196,7 +207,7 @@ int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
 int pa_deallocate(pa_pool *pool, pa_pptr *dst)
 {
     if (__builtin_expect(!owner_is_possible(pool, dst), 0))
-        return bad_owner(pool, dst);
+        return pool_refuse_owner(pool, dst);
     if (pa_is_null(*dst))
         return 0;
     const pa_pptr *root = &pool_root_line(pool)->root;
@@ -210,9 +221,13 @@ int pa_deallocate(pa_pool *pool, pa_pptr *dst)
 size_t pool_usable_size(const pa_pool *pool, pa_pptr p)
 {
     const struct segment *s = manager_segment(&pool->manager, p.segment);
-    if (!segment_is_present(s) || p.offset >> pool->manager.shift != 0)
+    if (s == NULL || p.offset >> pool->manager.shift != 0)
         return 0;
     enum segment_kind kind = atomic_load(&s->kind);
+    if (kind == SEGMENT_KIND_HUGE)
+        return huge_usable_size(s, manager_off(&pool->manager, p));
+    if (!segment_is_present(s))
+        return 0;
     if (kind == SEGMENT_KIND_SMALL)
         return small_usable_size(&pool->manager, s, p.offset);
     if (kind != SEGMENT_KIND_BIG)
@@ -232,7 +247,7 @@ size_t pa_usable_size(const pa_pool *pool, pa_pptr p)
 void *pa_direct(const pa_pool *pool, pa_pptr p)
 {
     const struct manager *m = &pool->manager;
-    if (pa_is_null(p) || p.segment >= m->slots || p.offset >> m->shift != 0)
+    if (pa_is_null(p) || p.segment >= m->slots || p.offset >= (m->slots - p.segment) << m->shift)
         return NULL;
     return m->base + (p.segment << m->shift) + p.offset;
 }

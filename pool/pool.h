@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "big/big.h"
+#include "huge/huge.h"
 #include "segment/segment.h"
 #include "small/small.h"
 
@@ -58,6 +59,12 @@ static inline struct pm_root *pool_root_line(const pa_pool *pool)
 {
     return (struct pm_root *)((char *)pool->file.address + POOL_ROOT_OFFSET);
 }
+/** May *dst be an owner pointer: in the blocks of a segment, aligned, and the pool writable? */
+bool pool_owner_is_possible(const pa_pool *pool, const pa_pptr *dst);
+/** The sentence about an owner pointer that is not; PA_EINVAL or PA_EACCES. */
+int pool_refuse_owner(const pa_pool *pool, const pa_pptr *dst);
+/** Lock the caller's own core if it is free, else another; its index. */
+unsigned pool_lock_core(pa_pool *pool);
 /** Allocate into an owner pointer that was checked, or that is the pool's own. */
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
 /** As pa_allocate of a small block, but its first 128 bytes are zero, durably, when *dst names it: so whoever puts something there
@@ -65,6 +72,15 @@ int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
 int pool_allocate_blank(pa_pool *pool, pa_pptr *dst, size_t size);
 /** Free what a checked owner pointer names; see small_free. */
 int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging);
+/** As pool_allocate, for a block of the big or the huge allocator. */
+int pool_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment);
+int pool_allocate_huge(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment);
+/** As pool_free, for a block in a huge file; *ret_done false: s is no huge block's any more. */
+int pool_free_huge(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging, bool *ret_done);
+/** Change a huge block's size in place, if that can be; *ret_done tells. */
+int pool_resize_huge(pa_pool *pool, struct segment *s, pa_off off, size_t size, bool *ret_done);
+/** At open: free what a reallocation that a crash cut off has staged. */
+int pool_free_staged(pa_pool *pool);
 /** What the small allocator of a core offers the block indexes that the core serves. */
 struct big_space pool_big_space(pa_pool *pool, unsigned core);
 /** Does a leaf of a block index stand at off, as the small segments' lines say? */

@@ -28,7 +28,7 @@ static void check_segments(struct report *r)
         if (!segment_is_present(s))
             continue;
         if (atomic_load(&s->kind) == SEGMENT_KIND_HUGE)
-            continue;
+            continue; /* open has looked at all there is: header, extent, slots */
         int code = small_check_segment(m, s); /* whatever the kind: the line area keeps what it holds */
         if (code != 0)
             finding(r, code);
@@ -60,17 +60,35 @@ static void check_root(struct report *r)
                              r->pool->dir.path, POOL_ROOT_OFFSET));
 }
 
-/* A segment file whose slot has none. */
+/* A reallocation that a crash cut off leaves a block there, which the next open frees. */
+static void check_staged(struct report *r)
+{
+    const struct manager *m = &r->pool->manager;
+    for (uint32_t i = 0; i < m->geometry.lanes; i++) {
+        pa_pptr staged = manager_core_line(m, i)->staging;
+        if (!pa_is_null(staged) && pool_usable_size(r->pool, staged) == 0)
+            finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the "
+                                              "file from a backup",
+                                 r->pool->dir.path, i));
+    }
+}
+
+/* A file whose slot has none of its kind. */
 static int check_name(const char *name, void *arg)
 {
     struct report *r = arg;
     unsigned slot;
     char exact[32];
-    if (sscanf(name, "segment-%8x.pa", &slot) != 1)
+    bool huge = sscanf(name, "huge-%8x.pa", &slot) == 1;
+    if (!huge && sscanf(name, "segment-%8x.pa", &slot) != 1)
         return 0;
-    segment_name(exact, slot);
+    if (huge)
+        segment_huge_name(exact, slot);
+    else
+        segment_name(exact, slot);
     const struct manager *m = &r->pool->manager;
-    if (strcmp(exact, name) == 0 && slot < m->geometry.slots && segment_word_state(m->table[slot]) != SEGMENT_STATE_FREE)
+    if (strcmp(exact, name) == 0 && slot < m->geometry.slots && segment_word_state(m->table[slot]) != SEGMENT_STATE_FREE &&
+        huge == (segment_word_kind(m->table[slot]) == SEGMENT_KIND_HUGE))
         return 0;
     fprintf(r->text, "note: %s/%s belongs to no slot of the pool; it is not used and may be removed\n", r->pool->dir.path, name);
     return 0;
@@ -89,6 +107,7 @@ static void check_all(struct report *r, const char *dir)
     check_segments(r);
     check_indexes(r);
     check_root(r);
+    check_staged(r);
     code = dir_foreach(&r->pool->dir, check_name, r);
     if (code != 0)
         finding(r, code);

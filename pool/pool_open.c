@@ -70,6 +70,7 @@ static void pool_destroy(pa_pool *pool)
     for (unsigned i = 0; pool->cores != NULL && i < pool->core_count; i++) {
         lane_fini(&pool->cores[i].lane);
         lock_fini(&pool->cores[i].lock);
+        lock_fini(&pool->cores[i].staging);
     }
     free(pool->bigs);
     free(pool->smalls);
@@ -103,6 +104,7 @@ static int make_cores(pa_pool *pool, unsigned wanted, const uint32_t *next, uint
         if (code != 0)
             return code;
         lock_init(&core->lock, LOCK_RANK_CORE);
+        lock_init(&core->staging, LOCK_RANK_STAGING);
         core->index = i;
         small_init(&pool->smalls[i], core, &pool->manager);
         pool->core_count = i + 1;
@@ -154,6 +156,7 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblo
         return error_set(PA_ENOMEM, "no memory to read %u lanes", geometry->lanes);
     uint64_t lsn = 0;
     code = recovery_run(&pool->manager, &pool->open_tally, pool_is_leaf, next, &lsn);
+    pool->manager.lsn_floor = lsn;
     if (code == 0)
         code = manager_finish(&pool->manager);
     if (code == 0)
@@ -163,6 +166,8 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblo
         code = make_bigs(pool);
     if (code == 0)
         hand_out_segments(pool);
+    if (code == 0 && !pool->read_only)
+        code = pool_free_staged(pool);
     return code;
 }
 

@@ -52,13 +52,25 @@ static int add_files(pa_pool *pool, pa_stats *stats)
     stats->resident_bytes += bytes;
     for (uint32_t slot = 0; code == 0 && slot < atomic_load(&m->slots_end); slot++) {
         const struct segment *s = manager_segment(m, slot);
-        if (!segment_is_present(s))
+        if (!segment_is_present(s) || s->slot != slot)
             continue;
         code = file_resident_bytes(&pool->dir, &s->file, &bytes);
         stats->resident_bytes += bytes;
         stats->dram_bytes += sizeof *s;
     }
     return code;
+}
+
+static void add_huge(pa_pool *pool, pa_stats *stats)
+{
+    const struct manager *m = &pool->manager;
+    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++) {
+        const struct segment *s = manager_segment(m, slot);
+        if (s == NULL || s->slot != slot || atomic_load(&s->kind) != SEGMENT_KIND_HUGE)
+            continue;
+        stats->allocated_bytes += atomic_load(&s->end) - atomic_load(&s->block);
+        stats->allocated_blocks++;
+    }
 }
 
 int pa_get_stats(pa_pool *pool, pa_stats *ret)
@@ -77,7 +89,9 @@ int pa_get_stats(pa_pool *pool, pa_stats *ret)
     if (manager_free_count(m) != 0)
         stats.largest_free_block = big_size_max(m->geometry.segment_size);
     lock_acquire(&m->lock);
+    add_huge(pool, &stats);
     stats.segment_files = m->segment_files;
+    stats.huge_files = m->huge_files;
     stats.file_bytes = m->file_bytes;
     stats.fences += m->tally.fences + pool->open_tally.fences;
     stats.flushed_lines += m->tally.lines + pool->open_tally.lines;
@@ -161,10 +175,26 @@ static int visit_big(pa_pool *pool, struct big *o, pa_visit_fn visit, void *arg)
     return 0;
 }
 
+static int visit_huge(pa_pool *pool, pa_visit_fn visit, void *arg)
+{
+    const struct manager *m = &pool->manager;
+    int result = 0;
+    for (uint32_t slot = 0; result == 0 && slot < atomic_load(&m->slots_end); slot++) {
+        const struct segment *s = manager_segment(m, slot);
+        if (s == NULL || s->slot != slot)
+            continue;
+        pa_off block = atomic_load(&s->block);
+        size_t usable = huge_usable_size(s, block);
+        if (usable != 0)
+            result = visit(manager_pptr(m, block), usable, arg);
+    }
+    return result;
+}
+
 int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
 {
     int result = visit_small_segments(pool, visit, arg);
     for (unsigned i = 0; result == 0 && i < pool->big_count; i++)
         result = visit_big(pool, &pool->bigs[i], visit, arg);
-    return result;
+    return result == 0 ? visit_huge(pool, visit, arg) : result;
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "big/big.h"
+#include "huge/huge.h"
 #include "segment/owner.h"
 #include "small/small.h"
 
@@ -30,7 +31,10 @@ static pa_pptr *owner_at(const struct manager *m, pa_off dst)
         return (pa_pptr *)(m->base + dst);
     pa_pptr p = manager_pptr(m, dst);
     struct segment *s = manager_segment(m, p.segment);
-    if (!segment_is_present(s) || p.offset % sizeof(pa_pptr) != 0 || p.offset < SEGMENT_HEADER_BYTES)
+    if (!segment_is_present(s) || p.offset % sizeof(pa_pptr) != 0)
+        return NULL;
+    bool huge = s->slots > 1 || atomic_load(&s->kind) == SEGMENT_KIND_HUGE;
+    if (huge ? dst < atomic_load(&s->block) || dst + sizeof(pa_pptr) > atomic_load(&s->end) : p.offset < SEGMENT_HEADER_BYTES)
         return NULL;
     return (pa_pptr *)(m->base + dst);
 }
@@ -65,6 +69,12 @@ static int finish_owner(struct manager *m, struct media_tally *t, const struct p
     case LANE_OP_SMALL_FREE:
     case LANE_OP_BIG_FREE:
         return finish_release(m, t, e, lane, dst);
+    case LANE_OP_HUGE_ALLOC:
+        return huge_redo(m, t, e, lane, dst);
+    case LANE_OP_HUGE_FREE: {
+        int code = finish_release(m, t, e, lane, dst);
+        return code == 0 ? huge_redo(m, t, e, lane, dst) : code;
+    }
     default:
         return 0;
     }

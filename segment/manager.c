@@ -5,11 +5,51 @@
 #include "base/error.h"
 #include "segment/provider.h"
 
-static void publish_segment(struct manager *m, struct segment *s)
+void manager_publish(struct manager *m, struct segment *s)
 {
-    atomic_store_explicit(&m->segments[s->slot], s, memory_order_release);
-    if (s->slot >= atomic_load_explicit(&m->slots_end, memory_order_relaxed))
-        atomic_store_explicit(&m->slots_end, s->slot + 1, memory_order_release);
+    for (uint32_t slot = s->slot; slot < s->slot + s->slots; slot++) {
+        struct segment *old = atomic_load_explicit(&m->segments[slot], memory_order_relaxed);
+        if (old != NULL && old != s) { /* its file is gone, but a stale pointer may still lead here */
+            old->next_free = m->retired;
+            m->retired = old;
+        }
+        atomic_store_explicit(&m->segments[slot], s, memory_order_release);
+    }
+    if (s->slot + s->slots > atomic_load_explicit(&m->slots_end, memory_order_relaxed))
+        atomic_store_explicit(&m->slots_end, s->slot + s->slots, memory_order_release);
+}
+
+/* The slots that a huge file covers after its first have words of zero. */
+static int check_run(const struct manager *m, uint32_t slot, uint64_t word)
+{
+    uint32_t more = segment_word_more_slots(word);
+    bool free_after = more < m->geometry.slots - slot;
+    for (uint32_t i = 1; free_after && i <= more; i++)
+        free_after = m->table[slot + i] == 0;
+    if (!free_after)
+        return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": slots that huge file %u covers belong to others too; restore the "
+                                      "file from a backup",
+                         m->dir->path, slot);
+    if (slot + more >= m->slots)
+        return error_set(PA_ENOMEM, "the address range for %s ends before huge file %u does; raise the limit (ulimit -v)",
+                         m->dir->path, slot);
+    return 0;
+}
+
+static int open_huge(struct manager *m, uint32_t slot)
+{
+    struct segment *s = NULL;
+    uint64_t word = m->table[slot];
+    int code = manager_huge_open(m, slot, &s);
+    if (code != 0)
+        return code;
+    if (s->slots != segment_word_more_slots(word) + 1) { /* a growth that a crash cut off had claimed more */
+        provider_set_word(m, slot, segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, segment_word_owner(word), s->slots - 1,
+                                                     slot));
+    }
+    atomic_init(&s->owner, (uint16_t)segment_word_owner(word));
+    atomic_init(&s->kind, SEGMENT_KIND_HUGE);
+    return 0;
 }
 
 /* One table word at open: map what is ready, finish what a crash cut off. */
@@ -27,6 +67,12 @@ static int open_slot(struct manager *m, uint32_t slot)
     if (slot >= m->slots)
         return error_set(PA_ENOMEM, "the address range for %s ends before segment %u; raise the limit (ulimit -v)",
                          m->dir->path, slot);
+    if (segment_word_kind(word) == SEGMENT_KIND_HUGE)
+        code = check_run(m, slot, word);
+    if (code != 0)
+        return code;
+    if (segment_word_state(word) == SEGMENT_STATE_READY && segment_word_kind(word) == SEGMENT_KIND_HUGE)
+        return open_huge(m, slot);
     if (segment_word_state(word) != SEGMENT_STATE_READY)
         return 0; /* a lane may still make it ready; else manager_finish removes it */
     struct segment *s = segment_new(slot);
@@ -39,7 +85,7 @@ static int open_slot(struct manager *m, uint32_t slot)
     }
     atomic_init(&s->kind, (uint8_t)segment_word_kind(word));
     atomic_init(&s->owner, (uint16_t)segment_word_owner(word));
-    publish_segment(m, s);
+    manager_publish(m, s);
     m->file_bytes += m->geometry.segment_size;
     m->segment_files++;
     if (segment_word_kind(word) == SEGMENT_KIND_NONE) {
@@ -56,10 +102,15 @@ int manager_finish(struct manager *m)
         enum segment_state state = segment_word_state(m->table[slot]);
         if (state != SEGMENT_STATE_CREATING && state != SEGMENT_STATE_DELETING)
             continue;
+        struct segment *s = manager_segment(m, slot); /* of a huge block that a lane has just freed */
+        if (s != NULL)
+            file_close(m->dir, &s->file);
         if (m->media->read_only)
             provider_set_word(m, slot, 0); /* a snapshot: the file is not looked at */
         else
             code = provider_remove_file(m, slot);
+        if (code == 0 && s != NULL)
+            manager_huge_forget(m, s);
     }
     return code;
 }
@@ -103,31 +154,47 @@ void manager_close(struct manager *m)
 {
     for (uint32_t slot = 0; m->segments != NULL && slot < atomic_load(&m->slots_end); slot++) {
         struct segment *s = atomic_load(&m->segments[slot]);
-        if (s != NULL) {
+        if (s != NULL && s->slot == slot) {
+            slot += s->slots - 1;
             file_close(m->dir, &s->file);
             free(s->twin);
             free(s);
         }
+    }
+    while (m->retired != NULL) {
+        struct segment *s = m->retired;
+        m->retired = s->next_free;
+        free(s->twin);
+        free(s);
     }
     free(m->segments);
     m->segments = NULL;
     lock_fini(&m->lock);
 }
 
+int manager_count_bytes(struct manager *m, uint64_t bytes)
+{
+    if (m->max_size != 0 && m->file_bytes + bytes > m->max_size)
+        return error_set(PA_ENOSPC, "the pool in %s has reached its limit (max_size %llu bytes); free blocks or raise the limit",
+                         m->dir->path, (unsigned long long)m->max_size);
+    m->file_bytes += bytes;
+    return 0;
+}
+
 /* Under lock: count a new segment against the limits and take the lowest free slot for it. */
 static int claim_slot(struct manager *m, uint32_t *ret_slot)
 {
-    if (m->max_size != 0 && m->file_bytes + m->geometry.segment_size > m->max_size)
-        return error_set(PA_ENOSPC, "the pool in %s has reached its limit (max_size %llu bytes); free blocks or raise the limit",
-                         m->dir->path, (unsigned long long)m->max_size);
+    int code = manager_count_bytes(m, m->geometry.segment_size);
+    if (code != 0)
+        return code;
     for (uint32_t slot = m->lowest_free_slot; slot < m->slots; slot++)
-        if (m->table[slot] == 0) {
+        if (slot_is_free(m, slot)) {
             m->lowest_free_slot = slot + 1;
-            m->file_bytes += m->geometry.segment_size;
             m->segment_files++;
             *ret_slot = slot;
             return 0;
         }
+    m->file_bytes -= m->geometry.segment_size;
     return error_set(PA_ENOSPC, "the pool in %s has used its whole address range of %u segments; free blocks", m->dir->path,
                      m->slots);
 }
@@ -150,7 +217,7 @@ static int create_segment(struct manager *m, enum segment_kind kind, unsigned ow
     if (s == NULL) {
         s = segment_new(slot);
         if (s != NULL)
-            publish_segment(m, s);
+            manager_publish(m, s);
     }
     code = s == NULL ? PA_ENOMEM : provider_create(m, s, kind, owner);
     if (code != 0)

@@ -10,5 +10,31 @@ void provider_set_word(struct manager *m, uint32_t slot, uint64_t word);
 int provider_create(struct manager *m, struct segment *s, enum segment_kind kind, unsigned owner);
 int provider_open(struct manager *m, struct segment *s);
 int provider_remove_file(struct manager *m, uint32_t slot);
+/** Make name for a slot, bytes long, durable and mapped, with its header; detail: born, or the extent word of a huge file. */
+int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes, uint64_t detail,
+                       bool huge);
+/** Remove a file durably. */
+int provider_unlink(struct manager *m, const char *name);
+/** Open, map and check the file of a twin whose slots are set; then its place and size are. */
+int provider_open_huge(struct manager *m, struct segment *s);
+
+/** Make the twin known in all its slots; twins of files that are gone are retired. Under manager.lock, or at open. */
+void manager_publish(struct manager *m, struct segment *s);
+/** A huge file that is gone: its slots are free and its size is not counted any more. Under manager.lock, or at open. */
+void manager_huge_forget(struct manager *m, struct segment *s);
+/** Count a file against the limit; PA_ENOSPC. Under manager.lock. */
+int manager_count_bytes(struct manager *m, uint64_t bytes);
+
+/** Neither a file of its own, nor covered by a huge file that begins before it. */
+static inline bool slot_is_free(const struct manager *m, uint32_t slot)
+{
+    const struct segment *s = manager_segment(m, slot);
+    return m->table[slot] == 0 && (s == NULL || s->slot == slot);
+}
+/** Slots that so many bytes from the beginning of one cover. */
+static inline uint32_t slots_for(const struct manager *m, uint64_t bytes)
+{
+    return (uint32_t)((bytes + m->geometry.segment_size - 1) >> m->shift);
+}
 
 #endif

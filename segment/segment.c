@@ -15,9 +15,18 @@ void segment_name(char name[32], uint32_t slot)
     snprintf(name, 32, "segment-%08x.pa", slot);
 }
 
-static uint64_t header_checksum(const struct pm_segment_header *h)
+void segment_huge_name(char name[32], uint32_t slot)
 {
-    return XXH3_64bits(h, offsetof(struct pm_segment_header, checksum));
+    snprintf(name, 32, "huge-%08x.pa", slot);
+}
+
+/* A huge file's extent word has a checksum of its own, because it changes. */
+static uint64_t header_checksum(const struct pm_segment_header *h, bool huge)
+{
+    struct pm_segment_header copy = *h;
+    if (huge)
+        copy.extent = 0;
+    return XXH3_64bits(&copy, offsetof(struct pm_segment_header, checksum));
 }
 
 int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot)
@@ -29,21 +38,29 @@ int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot)
                      d->path, slot, (unsigned long long)word);
 }
 
-int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot)
+static int header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot, bool huge)
 {
     const struct pm_segment_header *h = f->address;
     const char *what = NULL;
-    if (h->magic != SEGMENT_MAGIC || h->checksum != header_checksum(h))
+    uint64_t bytes = huge ? h->file_bytes : f->size;
+    if (h->magic != SEGMENT_MAGIC || h->checksum != header_checksum(h, huge) || (huge && !huge_extent_is_valid(h->extent, slot)))
         what = "its header is damaged";
     else if (h->version != POOL_FORMAT_VERSION)
         what = "its format version is another than the pool file's";
     else if (memcmp(h->uuid, geometry->uuid, sizeof h->uuid) != 0)
         what = "it belongs to another pool";
-    else if (h->slot != slot || h->segment_size != geometry->segment_size || h->file_bytes != f->size)
+    else if (h->slot != slot || h->segment_size != geometry->segment_size || h->file_bytes != bytes)
         what = "it belongs to another place in the pool";
+    else if (huge && (huge_extent_file_bytes(h->extent) > f->size || h->file_bytes > huge_extent_file_bytes(h->extent)))
+        what = "it is shorter than its header says";
     if (what == NULL)
         return 0;
     return error_set(PA_ECORRUPT, "%s/%s: %s; restore the pool's own file", d->path, f->name, what);
+}
+
+int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot)
+{
+    return header_check(d, f, geometry, slot, false);
 }
 
 void provider_set_word(struct manager *m, uint32_t slot, uint64_t word)
@@ -52,18 +69,46 @@ void provider_set_word(struct manager *m, uint32_t slot, uint64_t word)
     media_persist(m->media, &m->tally, &m->table[slot], sizeof word); /* before the step that the word announces */
 }
 
-static void header_write(struct manager *m, struct segment *s)
+static void header_write(struct manager *m, struct file *f, uint32_t slot, uint64_t detail, bool huge)
 {
     struct pm_segment_header h = {.magic = SEGMENT_MAGIC,
                                   .version = POOL_FORMAT_VERSION,
-                                  .slot = s->slot,
+                                  .slot = slot,
                                   .segment_size = m->geometry.segment_size,
-                                  .file_bytes = s->file.size};
+                                  .file_bytes = f->size,
+                                  .born = detail};
     memcpy(h.uuid, m->geometry.uuid, sizeof h.uuid);
-    h.checksum = header_checksum(&h);
+    h.checksum = header_checksum(&h, huge);
     struct media_tally tally = {0};
-    media_write(m->media, s->file.address, &h, sizeof h);
-    media_persist(m->media, &tally, s->file.address, sizeof h); /* before READY: which promises a valid header */
+    media_write(m->media, f->address, &h, sizeof h);
+    media_persist(m->media, &tally, f->address, sizeof h); /* before READY: which promises a valid header */
+}
+
+int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes, uint64_t detail,
+                       bool huge)
+{
+    int code = dir_unlink(m->dir, name, false); /* not ours if there: its slot has no file */
+    if (code != 0)
+        return code;
+    code = file_create(m->dir, f, name, bytes, m->sparse);
+    if (code != 0)
+        return code;
+    code = file_map(m->dir, f, (uint64_t)slot << m->shift);
+    if (code == 0)
+        code = media_accepts(m->media, f);
+    if (code == 0) {
+        header_write(m, f, slot, detail, huge);
+        code = file_sync(m->dir, f);
+    }
+    if (code == 0)
+        code = dir_sync(m->dir);
+    if (code != 0) {
+        file_close(m->dir, f);
+        dir_unlink(m->dir, name, false); /* if even that fails, the next file in this slot replaces it */
+        return code;
+    }
+    file_close_descriptor(f);
+    return 0;
 }
 
 /* File, mapping and header of a new segment; nothing is left behind on failure. */
@@ -71,28 +116,7 @@ static int make_file(struct manager *m, struct segment *s)
 {
     char name[32];
     segment_name(name, s->slot);
-    int code = dir_unlink(m->dir, name, false); /* not ours if there: its slot has no file */
-    if (code != 0)
-        return code;
-    code = file_create(m->dir, &s->file, name, m->geometry.segment_size, m->sparse);
-    if (code != 0)
-        return code;
-    code = file_map(m->dir, &s->file, (uint64_t)s->slot << m->shift);
-    if (code == 0)
-        code = media_accepts(m->media, &s->file);
-    if (code == 0) {
-        header_write(m, s);
-        code = file_sync(m->dir, &s->file);
-    }
-    if (code == 0)
-        code = dir_sync(m->dir);
-    if (code != 0) {
-        file_close(m->dir, &s->file);
-        dir_unlink(m->dir, name, false); /* if even that fails, the next file in this slot replaces it */
-        return code;
-    }
-    file_close_descriptor(&s->file);
-    return 0;
+    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, m->lsn_floor, false);
 }
 
 struct segment *segment_new(uint32_t slot)
@@ -144,12 +168,21 @@ int provider_create(struct manager *m, struct segment *s, enum segment_kind kind
 int provider_remove_file(struct manager *m, uint32_t slot)
 {
     char name[32];
-    segment_name(name, slot);
+    if (segment_word_kind(m->table[slot]) == SEGMENT_KIND_HUGE)
+        segment_huge_name(name, slot);
+    else
+        segment_name(name, slot);
+    int code = provider_unlink(m, name);
+    if (code == 0)
+        provider_set_word(m, slot, 0);
+    return code;
+}
+
+int provider_unlink(struct manager *m, const char *name)
+{
     int code = dir_unlink(m->dir, name, false);
     if (code == 0)
         code = dir_sync(m->dir); /* before FREE: else a file may come back in a slot that has none */
-    if (code == 0)
-        provider_set_word(m, slot, 0);
     return code;
 }
 
@@ -176,5 +209,63 @@ int provider_open(struct manager *m, struct segment *s)
         return code;
     }
     file_close_descriptor(&s->file);
+    return 0;
+}
+
+/* A growth that a crash cut off has left the file longer than its extent: give the space back where that is possible. */
+static void drop_excess(struct manager *m, struct file *f, uint64_t used)
+{
+    if (f->size > used && !m->media->read_only)
+        (void)file_punch(m->dir, f, used, f->size - used); /* else it serves the next growth */
+}
+
+/* As much as lies in the file's slots; then, by the header, as much as is in use. */
+static int map_huge(struct manager *m, struct segment *s, struct file *f)
+{
+    uint64_t place = (uint64_t)s->slot << m->shift;
+    uint64_t most = (uint64_t)s->slots << m->shift;
+    uint64_t bytes = f->size < most ? f->size & ~(uint64_t)(HUGE_PAGE_BYTES - 1) : most;
+    if (bytes <= SEGMENT_HEADER_BYTES)
+        return error_set(PA_ECORRUPT, "%s/%s has only %llu bytes; restore the pool's own file", m->dir->path, f->name,
+                         (unsigned long long)f->size);
+    int code = file_map_part(m->dir, f, bytes, place);
+    if (code == 0)
+        code = media_accepts(m->media, f);
+    if (code == 0)
+        code = header_check(m->dir, f, &m->geometry, s->slot, true);
+    if (code != 0)
+        return code;
+    uint64_t extent = ((const struct pm_segment_header *)f->address)->extent;
+    uint64_t used = huge_extent_file_bytes(extent);
+    if (used > most)
+        return error_set(PA_ECORRUPT, "%s/%s is longer than its slots of the segment table; restore the pool's own files",
+                         m->dir->path, f->name);
+    if (used < bytes) {
+        file_unmap(m->dir, f);
+        code = file_map_part(m->dir, f, used, place);
+    }
+    drop_excess(m, f, used);
+    atomic_store(&s->block, place + huge_extent_block_offset(extent));
+    atomic_store(&s->end, place + used);
+    return code;
+}
+
+int provider_open_huge(struct manager *m, struct segment *s)
+{
+    char name[32];
+    struct file f;
+    segment_huge_name(name, s->slot);
+    int code = file_open(m->dir, &f, name);
+    if (code == PA_ENOENT)
+        return error_set(PA_ECORRUPT, "%s/%s is missing; restore the pool's own file", m->dir->path, name);
+    if (code != 0)
+        return code;
+    code = map_huge(m, s, &f);
+    if (code != 0) {
+        file_close(m->dir, &f);
+        return code;
+    }
+    file_close_descriptor(&f);
+    s->file = f;
     return 0;
 }

@@ -11,6 +11,9 @@
  *      |________open_______|                  |delete
  *      |________open / delete________ DELETING
  *
+ * A huge block has a file of its own, which covers a run of slots; its life is that of its first slot's word, and the words of
+ * the others stay zero: FREE -> CREATING -> READY(HUGE) -> DELETING -> FREE. See manager_huge.c.
+ *
  * Locks: manager.lock guards the table, the free list and the counters. A segment's kind and owner may be read without it
  * (atomically); they change only while the segment's core is locked or the segment belongs to nobody.
  */
@@ -32,7 +35,11 @@ struct segment {
     _Atomic uint8_t kind;      /* enum segment_kind */
     _Atomic uint16_t owner;    /* core index (BIG: block index number); meaningful unless kind is NONE */
     void *_Atomic twin;        /* SMALL: what the owner knows about the segment; NULL = not read; guarded by the core's lock */
-    struct segment *next_free; /* manager's free list */
+    struct segment *next_free; /* manager's free list, or its list of retired twins */
+    /* kind HUGE: */
+    _Atomic pa_off block;      /* the block's first byte, and the byte after its last */
+    _Atomic pa_off end;
+    bool busy;                 /* the block is being resized; guarded by the core's lock */
 };
 
 /** False after its file was deleted; the twin stays until close, so that a stale pointer to it is harmless. */
@@ -59,8 +66,9 @@ struct manager {
     /* under lock: */
     struct segment *free_list;
     uint32_t lowest_free_slot;
-    uint64_t file_bytes;           /* pool file and segments, those being created included */
-    uint32_t segment_files;
+    struct segment *retired;       /* twins of huge files that are gone; taken for new ones */
+    uint64_t file_bytes;           /* all files' sizes, those being created included */
+    uint32_t segment_files, huge_files;
     uint64_t lsn_floor;            /* highest LSN in lines of segments that were released */
     struct media_tally tally;
 };
@@ -88,6 +96,22 @@ int manager_trim(struct manager *m, uint64_t target, uint64_t *ret_released);
 /** Segments on the free list. */
 uint32_t manager_free_count(struct manager *m);
 
+/* --- files of huge blocks: a step each, in this order; huge/ puts the protocol together --- */
+/** Claim a run of free slots for a block of size bytes at a multiple of alignment (a power of two up to DIR_BASE_ALIGNMENT), and
+ *  announce the file. Durable on return. PA_ENOSPC, PA_ENOMEM. */
+int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, struct segment **ret);
+/** Make and map the claimed file. Durable on return; on failure the claim is given up. */
+int manager_huge_create(struct manager *m, struct segment *s);
+/** Change the state in a huge file's word and start the write-back; the caller fences. */
+void manager_huge_mark(struct manager *m, struct media_tally *t, uint32_t slot, enum segment_state state, unsigned owner);
+/** Remove the file of a block whose word says DELETING, which nobody can reach any more. Durable on return. If the file cannot
+ *  be removed, the next open does it. */
+int manager_huge_remove(struct manager *m, struct segment *s);
+/** Make the block end at least at size bytes without moving it; the block is busy. PA_ENOSPC if something is in the way. */
+int manager_huge_grow(struct manager *m, struct segment *s, uint64_t size);
+/** Recovery: map the file of a slot whose word says CREATING and which a lane knows to be complete. PA_ECORRUPT. */
+int manager_huge_open(struct manager *m, uint32_t slot, struct segment **ret);
+
 static inline struct segment *manager_segment(const struct manager *m, uint64_t slot)
 {
     return slot < m->slots ? atomic_load_explicit(&m->segments[slot], memory_order_acquire) : NULL;
@@ -101,10 +125,17 @@ static inline pa_pptr manager_pptr(const struct manager *m, pa_off off)
 {
     return (pa_pptr){off >> m->shift, off & (m->geometry.segment_size - 1)};
 }
-void segment_name(char name[32], uint32_t slot);
-/** Check a table word and, if READY, the segment file's header and size; for open and check alike. */
 struct pm_core *manager_core_line(const struct manager *m, uint32_t lane);
+/** Name of a slot's file: a segment's, or a huge block's. */
+void segment_name(char name[32], uint32_t slot);
+void segment_huge_name(char name[32], uint32_t slot);
+/** Check a table word and, if READY, the segment file's header and size; for open and check alike. */
 int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot);
 int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot);
+/** Of an ordinary segment that is mapped. */
+static inline const struct pm_segment_header *segment_header(const struct segment *s)
+{
+    return (const struct pm_segment_header *)s->file.address;
+}
 
 #endif

@@ -106,7 +106,8 @@ static inline uint64_t segment_data_of(uint64_t segment_size)
  *  16   16  uuid of the pool
  *  32    8  segment_size
  *  40    8  file_bytes
- *  48    8  zero
+ *  48    8  born: lane entries numbered up to it are about an earlier file of this slot
+ *           (huge file: the extent word; zero in the checksum)
  *  56    8  checksum  XXH3 of bytes 0..55
  */
 struct pm_segment_header {
@@ -114,10 +115,41 @@ struct pm_segment_header {
     uint32_t version, slot;
     uint8_t uuid[16];
     uint64_t segment_size;
-    uint64_t file_bytes;
-    uint64_t zero;
+    uint64_t file_bytes; /* when created; a huge file may be longer */
+    union {
+        uint64_t born;
+        uint64_t extent;
+    };
     uint64_t checksum;
 };
 _Static_assert(sizeof(struct pm_segment_header) == 64, "one line");
+
+/*
+ * Extent word of a huge file: changed by one atomic store when the block grows in place.
+ *
+ *   bits  0..31  pages of 4 KiB of the file that are in use; the file may be longer, never shorter
+ *   bits 32..47  page that the block begins at; it ends with the last page
+ *   bits 48..63  checksum of the other bits and the slot number
+ */
+#define HUGE_PAGE_BYTES 4096u
+static inline uint64_t huge_extent(uint64_t file_bytes, uint64_t block_offset, uint32_t slot)
+{
+    uint64_t low = file_bytes / HUGE_PAGE_BYTES | block_offset / HUGE_PAGE_BYTES << 32;
+    return low | segment_word_checksum(low, slot) << 48;
+}
+static inline uint64_t huge_extent_file_bytes(uint64_t extent)
+{
+    return (extent & 0xffffffff) * HUGE_PAGE_BYTES;
+}
+static inline uint64_t huge_extent_block_offset(uint64_t extent)
+{
+    return (extent >> 32 & 0xffff) * HUGE_PAGE_BYTES;
+}
+static inline bool huge_extent_is_valid(uint64_t extent, uint32_t slot)
+{
+    uint64_t block = huge_extent_block_offset(extent);
+    return block >= SEGMENT_HEADER_BYTES && block < huge_extent_file_bytes(extent) &&
+           extent == huge_extent(huge_extent_file_bytes(extent), block, slot);
+}
 
 #endif

@@ -69,7 +69,7 @@ static int visit_for_pool_files(const char *name, void *arg)
     const struct dir *d = arg;
     if (strcmp(name, POOL_FILE_NAME) == 0)
         return error_set(PA_EEXIST, "%s holds a pool already; open it, or choose another directory", d->path);
-    if (strncmp(name, "segment-", 8) == 0)
+    if (strncmp(name, "segment-", 8) == 0 || strncmp(name, "huge-", 5) == 0)
         return error_set(PA_EEXIST,
                          "%s holds %s but no pool.pa: a pool whose pool file is missing; restore it, or remove the files",
                          d->path, name);

@@ -220,6 +220,8 @@ int small_redo(const struct manager *m, struct media_tally *t, const struct pm_l
     struct segment *s = manager_segment(m, p.segment);
     if (!segment_is_present(s) || atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
         return 0; /* the segment was given back after this entry, with all its lines durable */
+    if (e->lsn <= segment_header(s)->born)
+        return 0; /* and its file deleted: this is another one */
     uint64_t first = small_first_slab_of(m->geometry.segment_size);
     bool hole = e->op == LANE_OP_SMALL_HOLE;
     if ((hole ? e->class_index != SMALL_CLASS_HOLE : e->class_index >= SMALL_CLASSES) || p.offset < first)
