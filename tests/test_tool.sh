@@ -136,24 +136,26 @@ json 'r["segment_size"] == 1 << 20 and [f["name"] for f in r["files"]] == ["pool
 expect 2 "$tool" info --json "$pool" --layout other
 json 'r["code"] == "PA_ELAYOUT"'
 
-# stats: 600 small blocks of 1 KiB, 4 of 200 KiB, and the root
+# stats: 600 small blocks of 1 KiB, 4 of 200 KiB, one of 20 MiB in a file of its own, and the root
 use "$pool" 'for i in range(600): allocate(i, 1024)
-for i in range(600, 604): allocate(i, 200 << 10)'
+for i in range(600, 604): allocate(i, 200 << 10)
+allocate(604, 20 << 20)'
 expect 0 "$tool" stats "$pool"
 has out "allocated blocks"
 expect 0 "$tool" stats --json "$pool"
-json 'r["stats"]["allocated_blocks"] == 605 and r["stats"]["segment_files"] >= 2'
+json 'r["stats"]["allocated_blocks"] == 606 and r["stats"]["segment_files"] >= 2 and r["stats"]["huge_files"] == 1'
 
 # map
 expect 0 "$tool" map "$pool"
 has out segment-
+has out huge-
 has out "#"
 [ "$(grep -c $'\033' "$dir/out")" -eq 0 ]
 expect 0 "$tool" map "$pool" --json --cells 64
 json 'all(len(f["cells"]) == len(f["cell_used_bytes"]) == 64 for f in r["files"])'
 json 'sum(f["blocks"] for f in r["files"]) == r["stats"]["allocated_blocks"]'
 json 'sum(sum(f["cell_used_bytes"]) for f in r["files"]) == r["stats"]["allocated_bytes"]'
-json 'all(f["cells"][0] in "fm" for f in r["files"])'
+json 'all(f["cells"][0] == "mfu"[["pool", "segment", "huge"].index(f["name"][:-3].split("-")[0])] for f in r["files"])'
 expect 0 "$tool" map "$pool" --svg "$dir/map.svg"
 python3 -c 'import sys, xml.dom.minidom as m; sys.exit(len(m.parse(sys.argv[1]).getElementsByTagName("rect")) < 20)' "$dir/map.svg"
 expect 2 "$tool" map "$pool" --svg "$dir/none/map.svg"
@@ -175,7 +177,7 @@ json 'r["released_bytes"] >= 1'
 expect 0 "$tool" defrag "$pool" --target all
 has out "gave"
 expect 0 "$tool" stats --json "$pool"
-json 'r["stats"]["allocated_blocks"] == 601'
+json 'r["stats"]["allocated_blocks"] == 602'
 
 # check
 expect 0 "$tool" check "$pool"
