@@ -229,7 +229,7 @@ for wrong in "--sizes 0" "--sizes ," "--threads 1000000" "--seconds never" "--di
     # shellcheck disable=SC2086
     expect 2 "$tool" bench $wrong
 done
-expect 2 "$tool" bench --dir "$dir/bench" --sizes 1T --threads 1 --seconds 0.05
+expect 2 "$tool" bench --dir "$dir/bench" --sizes 99999T --threads 1 --seconds 0.05
 [ -z "$(ls "$dir/bench")" ]
 
 # A result that cannot be written is a failure.
