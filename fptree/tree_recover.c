@@ -31,7 +31,8 @@ static struct pm_tree_header constants(const struct tree *t)
  * ---------------------------------------------+----------------------------+----------------------------------------
  * 0 the owner of the block names it            | its first line, all zero   | from 1
  * 1 everything but the first line; fence       | an empty head, idle logs   | from 1
- * 2 the first line, magic last; fence          | maybe a prefix             | magic 0 and generation 0: from 1
+ * 2 the first line, magic last                 | maybe a prefix             | magic 0 and generation 0: from 1
+ * 3 settle, fence; generation 1, fence         | the tree                   | as any recovery
  */
 static void format(const struct tree *t, struct media_tally *tally)
 {
@@ -47,8 +48,6 @@ static void format(const struct tree *t, struct media_tally *tally)
     media_write(m, &h->version, &first.version,
                 offsetof(struct pm_tree_header, generation) - offsetof(struct pm_tree_header, version));
     media_store64(m, &h->magic, TREE_MAGIC);
-    media_flush(m, tally, h, MEDIA_LINE_BYTES);
-    media_drain(m, tally);
 }
 
 /* Is the first line one that only a crash in format, or nothing yet, has left? */
@@ -99,10 +98,10 @@ static void begin_generation(struct tree *t, struct media_tally *tally)
     media_persist(t->media, tally, &h->generation, MEDIA_LINE_BYTES); /* before any leaf is locked or changed */
 }
 
-static void end_generation(struct tree *t, struct media_tally *tally)
+/* Not written back: if the word does not arrive, the next open does what it need not. */
+static void end_generation(struct tree *t)
 {
     media_store64(t->media, &t->header->closed, t->header->generation);
-    media_persist(t->media, tally, &t->header->closed, sizeof t->header->closed);
 }
 
 static bool is_closed(const struct tree *t)
@@ -199,7 +198,7 @@ static int settle(struct tree *t, struct media_tally *tally)
     int code = walk_leaves(t, &w);
     for (size_t i = 0; i < w.count; i++)
         media_flush(t->media, tally, w.leaves[i], sizeof *w.leaves[i]);
-    media_drain(t->media, tally);
+    media_drain(t->media, tally); /* before the generation says that the first line is there */
     free(w.leaves);
     free(w.lows);
     return code;
@@ -255,11 +254,9 @@ void tree_close(struct tree *t)
 {
     if (t == NULL)
         return;
-    struct media_tally tally = {0};
     if (!t->media->read_only) {
         tree_give_back(t, true);
-        end_generation(t, &tally);
-        tree_count(t, &tally);
+        end_generation(t);
     }
     tree_inner_fini(t);
     lock_fini(&t->smo);

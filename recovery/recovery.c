@@ -122,10 +122,18 @@ static int finish_owners(struct manager *m, struct media_tally *t, const struct 
         if (scans[lane].valid == 0)
             continue;
         const struct pm_lane_entry *newest = &recovery_ring(m, lane)[scans[lane].newest];
-        media_flush(m->media, t, newest, sizeof *newest); /* a killed process may have left it in the cache only */
         code = finish_owner(m, t, newest, lane);
     }
     return code;
+}
+
+/* The newest entry of a lane may be in the cache only, if its process was killed: what is redone from it must not outlive it. */
+static void make_newest_durable(const struct manager *m, struct media_tally *t, const struct lane_scan *scans)
+{
+    for (uint32_t lane = 0; lane < m->geometry.lanes; lane++)
+        if (scans[lane].valid != 0)
+            media_flush(m->media, t, &recovery_ring(m, lane)[scans[lane].newest], sizeof(struct pm_lane_entry));
+    media_drain(m->media, t); /* before the redo: else its effects may arrive and the entry not */
 }
 
 static int scan_lanes(const struct manager *m, struct lane_scan *scans, uint32_t *ret_next, uint64_t *ret_lsn)
@@ -159,9 +167,10 @@ static int close_lane(struct manager *m, struct media_tally *t, uint32_t lane, u
 /*
  * step                                        | durable after it   | a crash here recovers by
  * --------------------------------------------+--------------------+---------------------------------------------------
- * 1 redo every entry on older lines, newest   | maybe parts        | the same again: redo is idempotent, LSNs only rise
+ * 1 newest entries written back, fence         | all entries        | nothing has changed
+ * 2 redo every entry on older lines, newest   | maybe parts        | the same again: redo is idempotent, LSNs only rise
  *   entry's owner pointer; write-backs, fence | all of it          | the same again: nothing left to do
- * 2 DONE entry in each lane that was not done | the end            | the same again, without owner pointers
+ * 3 DONE entry in each lane that was not done | the end            | the same again, without owner pointers
  *
  * Lanes are independent: a line's entries are all in one lane, or the older lane was settled before the newer one began.
  */
@@ -173,8 +182,10 @@ int recovery_run(struct manager *m, struct media_tally *t, bool (*is_leaf)(const
     if (scans == NULL)
         return error_set(PA_ENOMEM, "no memory to read %u lanes", lanes);
     int code = scan_lanes(m, scans, ret_next, ret_lsn);
-    if (code == 0)
+    if (code == 0) {
+        make_newest_durable(m, t, scans);
         code = replay(m, t, scans, PASS_SMALL, is_leaf);
+    }
     if (code == 0)
         code = replay(m, t, scans, PASS_BIG, is_leaf);
     if (code == 0)

@@ -196,7 +196,7 @@ static void moment(struct fake *f, void *arg)
         try_state(h, f, ALL_BUT, random_below(&h->random, lines));
         try_state(h, f, PREFIXES, 0);
     }
-    if (!h->in_recovery && random_below(&h->random, h->lottery) == 0)
+    if (!h->in_recovery && (f->events < 40 || random_below(&h->random, h->lottery) == 0))
         cut_recovery(h, f, NULL);
     /* Just before a fence the choice is widest. */
     for (size_t i = 0; i < lines && f->at_drain; i++) {
@@ -234,8 +234,8 @@ static void report(const struct history *h, const char *what)
 static void run_random(struct history *h, unsigned steps, unsigned phase)
 {
     struct tree *t = NULL;
-    CK_OK(tree_open(&h->fake->space, FAKE_HEADER, TREE_RULE_SELF, &t));
     fake_record(h->fake, moment, h);
+    CK_OK(tree_open(&h->fake->space, FAKE_HEADER, TREE_RULE_SELF, &t));
     for (unsigned n = 0; n < steps; n++) {
         bool grow = n / phase % 2 == 0;
         bool add = random_below(&h->random, 10) < (grow ? 8u : 1u);
@@ -335,7 +335,7 @@ static void add(Suite *s)
 {
     ADD(s, crash__in_creation_and_open, 120);
     ADD(s, crash__in_random_changes, 300);
-    ADD(s, crash__shows_each_missing_write_back_and_fence, 300);
+    ADD(s, crash__shows_each_missing_write_back_and_fence, 600);
     ADD(s, crash__in_ascending_inserts_and_removals, 300);
 }
 

@@ -10,9 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/pool_fptree.h"
 #include "tests/fptree/fake_space.h"
+#include "tests/support/owners.h"
 #include "tests/support/random.h"
 #include "tests/support/run.h"
+#include "tests/support/temp.h"
 
 #define THREADS_MAX 16u
 
@@ -217,6 +220,39 @@ START_TEST(race__contended_keys_go_in_and_out_once)
 }
 END_TEST
 
+/* The same on a pool, where leaves come from the allocator and go back to it, beside allocations of others. */
+START_TEST(race__leaves_come_and_go_in_a_pool)
+{
+    struct temp_path dir = temp_new();
+    pa_pool *pool = pool_make(dir.text);
+    pa_pptr root;
+    fptree *tree;
+    struct world w = {.keys = calloc(6000, sizeof(struct key_state)), .key_count = 6000, .threads = 4, .spread = 5};
+    w.steps = run_option("steps", 200000);
+    CK_OK(pa_root(pool, sizeof(pa_pptr), &root));
+    CK_OK(fptree_open(pool, pa_direct(pool, root), &tree));
+    w.tree = fptree_tree(tree);
+    run_threads(&w, fill_and_empty);
+    compare_all(&w);
+    CK_OK(fptree_check(tree, NULL));
+    CK_OK(fptree_close(tree));
+    pool_finish(pool, dir.text);
+    pool = pool_reopen(dir.text);
+    CK_OK(fptree_open(pool, pa_direct(pool, root), &tree));
+    w.tree = fptree_tree(tree);
+    compare_all(&w);
+    for (unsigned i = 0; i < w.key_count; i++)
+        if (w.keys[i].done % 2 == 1)
+            CK_OK(fptree_remove(tree, i * w.spread));
+    pa_stats stats;
+    CK_OK(pa_get_stats(pool, &stats));
+    ck_assert_uint_eq(stats.allocated_blocks, 2); /* the root and the tree's header */
+    CK_OK(fptree_close(tree));
+    pool_finish(pool, dir.text);
+    free(w.keys);
+}
+END_TEST
+
 struct sweep {
     uint64_t last, fixed;
     bool any;
@@ -275,6 +311,7 @@ static void add(Suite *s)
     ADD(s, race__finds_are_linearizable_on_few_keys, 120);
     ADD(s, race__finds_are_linearizable_while_leaves_split_and_merge, 120);
     ADD(s, race__leaves_come_and_go, 120);
+    ADD(s, race__leaves_come_and_go_in_a_pool, 120);
     ADD(s, race__contended_keys_go_in_and_out_once, 120);
     ADD(s, race__scans_see_all_that_stays, 120);
 }

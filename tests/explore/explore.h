@@ -156,6 +156,10 @@ struct run_result *run_result_new(void);
 int replay(const char *id, struct sites *sites, const struct run_options *o);
 double now_seconds(void);
 
+/* main.c */
+/** Has a signal asked us to stop? */
+bool interrupted_by_signal(void *unused);
+
 /* mutate.c */
 struct selection {
     const struct scenario *at[64];

@@ -84,6 +84,7 @@ struct judge {
     size_t
         opened; /* events of the recorder's trace when everything was open: from here on the program may have seen it */
     char why[WHY_BYTES]; /* empty = sound */
+    bool shown;          /* an opening before this crash had come to its end */
     bool verbose;
 };
 

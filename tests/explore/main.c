@@ -59,6 +59,12 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
+bool interrupted_by_signal(void *unused)
+{
+    (void)unused;
+    return interrupted != 0;
+}
+
 static bool named(const struct scenario *s, const char *list)
 {
     for (const char *at = list; at != NULL && *at != '\0';) {

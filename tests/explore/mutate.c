@@ -59,11 +59,11 @@ static void hunt(struct mutant *m, uint64_t passed, const struct selection *chos
                  struct sites *sites, const struct run_options *o, struct run_result *r)
 {
     sites->mutant = m->site;
-    for (unsigned k = 0; k < chosen->count && m->caught_by == NULL; k++) {
+    for (unsigned k = 0; k < chosen->count && m->caught_by == NULL && !interrupted_by_signal(NULL); k++) {
         unsigned i = order[k];
         if ((passed >> (i % 64) & 1) == 0)
             continue;
-        run_scenario(chosen->at[i], i, sites, o, r, NULL, NULL);
+        run_scenario(chosen->at[i], i, sites, o, r, interrupted_by_signal, NULL);
         m->states += r->judged;
         m->seconds += r->seconds;
         if (r->violations == 0)
@@ -142,13 +142,17 @@ int mutate(const struct selection *chosen, struct sites *sites, const struct run
         if (can_be_left_out(&sites->at[i]) && is_of_the_library(&sites->at[i]))
             mutants[count++].site = (int)i;
     printf("%-28s %-9s %-22s %8s %6s  %s\n", "site", "kind", "caught by", "states", "s", "what it broke");
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count && !interrupted_by_signal(NULL); i++) {
         if (progress)
             report_progress(sites->at[mutants[i].site].name, (double)i / count, i, survivors);
         try_mutant(&mutants[i], chosen, order, sites, o, r);
         report_progress("", -1, 0, 0);
         survivors += mutants[i].caught_by == NULL;
         print_mutant(sites, &mutants[i]);
+    }
+    if (interrupted_by_signal(NULL)) {
+        free(mutants);
+        return -1;
     }
     printf("%u mutants, %u survivors\n", count, survivors);
     if (json != NULL && write_json(json, sites, mutants, count) != 0)

@@ -37,7 +37,7 @@ static int open_state(struct look *l, unsigned cores, uint64_t max_size)
     o.cores = cores;
     o.max_size = max_size;
     int code = pool_open_ex(l->j->dir, &o, &params, &l->pool);
-    if (code == PA_ENOENT && l->p->may_not_exist) {
+    if (code == PA_ENOENT && l->p->may_not_exist && !l->j->shown) {
         code = pool_create_ex(l->j->dir, &o, &params, &l->pool);
         if (code != 0)
             judge_fail(l->j, "there is no pool, and pa_create refuses: %s", pa_errormsg());

@@ -301,7 +301,7 @@ int state_space_walk(struct state_space *s, unsigned round,
             stop = walk_singles(&w);
         if (stop == 0)
             stop = walk_pairs(&w);
-        if (stop == 0 && s->limits.kills != 0 && mix64(s->seed) % s->limits.kills == 0)
+        if (stop == 0 && s->limits.kills != 0 && (s->file_product > 1 || mix64(s->seed) % s->limits.kills == 0))
             stop = offer(&w, 'k', 0, 0, 0);
     }
     if (stop == 0)

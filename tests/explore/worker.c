@@ -200,14 +200,14 @@ bool worker_judge(struct worker *w, unsigned depth, struct image *image, const s
 {
     struct level *level = &w->levels[depth];
     *j = (struct judge){.history = w->history, .event = w->point, .dir = w->disk.pool, .verbose = w->o->verbose};
+    j->shown = depth > 0 && w->levels[depth - 1].opened > 0 && level->event >= w->levels[depth - 1].opened;
     disk_apply(&w->disk, image, c);
     start_recorder(&level->recorder, image, c);
     judge_with(w, image, j, &level->recorder, JUDGE_OPEN);
     level->cells = j->cells;
     level->opened = j->opened;
     /* The program may have acted on what the opening before this crash had found. */
-    if (depth > 0 && j->why[0] == '\0' && j->opened > 0 && level->event >= w->levels[depth - 1].opened &&
-        j->cells != w->levels[depth - 1].cells)
+    if (j->shown && j->why[0] == '\0' && j->opened > 0 && j->cells != w->levels[depth - 1].cells)
         judge_fail(j, "what the opening before this crash had found is not what this one finds");
     if (j->why[0] != '\0')
         return false;
