@@ -42,7 +42,7 @@ int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segmen
     if (code != PA_ENOSPC || manager_free_count(m) == 0)
         return code;
     uint64_t released; /* segments on the free list are space that nobody uses */
-    code = manager_trim(m, 0, &released);
+    code = manager_trim(m, UINT64_MAX, &released);
     return code == 0 ? prepare_once(m, size, alignment, ret) : code;
 }
 
