@@ -99,8 +99,9 @@ static int check_block(const struct manager *m, const struct segment *s, pa_off 
 {
     pa_pptr p = manager_pptr(m, off);
     if (atomic_load(&s->kind) != SEGMENT_KIND_HUGE || atomic_load(&s->block) != off)
-        return error_set(PA_EINVAL, "segment %llu offset %llu is not the start of an allocated block; it was freed before, or the "
-                                    "pointer is wrong",
+        return error_set(PA_EINVAL,
+                         "segment %llu offset %llu is not the start of an allocated block; it was freed before, or the "
+                         "pointer is wrong",
                          (unsigned long long)p.segment, (unsigned long long)p.offset);
     if (s->busy)
         return error_set(PA_EINVAL, "the block at segment %llu offset %llu is being reallocated by another thread",
@@ -123,21 +124,24 @@ static int check_block(const struct manager *m, const struct segment *s, pa_off 
  *
  * DONE comes before the unlink: else redo could find the slots free, or somebody else's.
  */
-int huge_free(struct manager *m, struct core *core, struct segment *s, pa_pptr *dst, const struct owner_staging *staging)
+int huge_free(struct manager *m, struct core *core, struct segment *s, pa_pptr *dst,
+              const struct owner_staging *staging)
 {
     pa_off off = manager_off(m, *dst);
     int code = check_block(m, s, off);
     if (code != 0)
         return code;
     struct media_tally t = {0};
-    _Alignas(64) struct pm_lane_entry e = {.op = LANE_OP_HUGE_FREE, .block = off, .dst = (uint64_t)((char *)dst - m->base)};
+    _Alignas(64) struct pm_lane_entry e = {.op = LANE_OP_HUGE_FREE,
+                                           .block = off,
+                                           .dst = (uint64_t)((char *)dst - m->base)};
     note_slot(&e, s->slot);
     owner_staging_note(&e, staging);
     lane_append(&core->lane, &t, &e);
     lane_commit(&core->lane, &t);
     owner_release(m->media, &t, dst, staging);
     apply_free(m, &t, s->slot, core->index);
-    media_drain(m->media, &t); /* before DONE */
+    media_drain(m->media, &t);  /* before DONE */
     lane_done(&core->lane, &t); /* before the unlink, and before the staging owner is used again */
     atomic_store_explicit(&s->kind, SEGMENT_KIND_NONE, memory_order_release);
     count_cost(core, &t);
@@ -189,11 +193,12 @@ void huge_end_resize(struct segment *s)
 
 static int bad_entry(const struct pm_lane_entry *e, unsigned lane_number, const char *what)
 {
-    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup", lane_number,
-                     (unsigned long long)e->lsn, what);
+    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup",
+                     lane_number, (unsigned long long)e->lsn, what);
 }
 
-static int redo_alloc(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number, pa_pptr *dst)
+static int redo_alloc(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number,
+                      pa_pptr *dst)
 {
     uint32_t slot = noted_slot(e);
     struct segment *s = manager_segment(m, slot);
@@ -220,7 +225,8 @@ static int redo_free(struct manager *m, struct media_tally *t, const struct pm_l
     return 0;
 }
 
-int huge_redo(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number, pa_pptr *dst)
+int huge_redo(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number,
+              pa_pptr *dst)
 {
     uint32_t slot = noted_slot(e);
     if (slot < m->first_slot || slot >= m->slots || segment_word_kind(m->table[slot]) != SEGMENT_KIND_HUGE)

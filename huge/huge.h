@@ -22,7 +22,8 @@ int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segmen
 void huge_alloc(struct manager *m, struct core *core, struct segment *s, pa_pptr *dst);
 /** Free the block that *dst names, which is s's, and null *dst, or give *dst what staging (unless NULL) holds. s's core is locked;
  *  after the lock is released, huge_discard. PA_EINVAL. */
-int huge_free(struct manager *m, struct core *core, struct segment *s, pa_pptr *dst, const struct owner_staging *staging);
+int huge_free(struct manager *m, struct core *core, struct segment *s, pa_pptr *dst,
+              const struct owner_staging *staging);
 /** Give a freed block's space back. No lock is held. */
 void huge_discard(struct manager *m, struct segment *s);
 
@@ -38,6 +39,7 @@ size_t huge_usable_size(const struct segment *s, pa_off off);
 
 /** Recovery: redo the table word of a lane's newest entry, not DONE, and the owner pointer of an allocation (dst; of a free, the
  *  caller does). The caller fences. PA_ECORRUPT. */
-int huge_redo(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number, pa_pptr *dst);
+int huge_redo(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number,
+              pa_pptr *dst);
 
 #endif

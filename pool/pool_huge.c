@@ -104,7 +104,8 @@ int pa_allocate_aligned(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignme
     if (!is_power_of_two(alignment) || alignment > DIR_BASE_ALIGNMENT)
         return error_set(PA_EINVAL, "an alignment of %zu bytes is not a power of two up to 2 MiB", alignment);
     if (size == 0 || size >= pool->dir.reserved_bytes)
-        return error_set(PA_EINVAL, "a block of %zu bytes was asked for; 1 byte is the least, the pool's address range the most",
+        return error_set(PA_EINVAL,
+                         "a block of %zu bytes was asked for; 1 byte is the least, the pool's address range the most",
                          size);
     return allocate_aligned(pool, dst, size, alignment);
 }

@@ -140,10 +140,12 @@ int pa_reallocate(pa_pool *pool, pa_pptr *dst, size_t size)
         return pool_allocate(pool, dst, size);
     size_t usable = pool_usable_size(pool, *dst);
     if (usable == 0)
-        return error_set(PA_EINVAL, "segment %llu offset %llu is not the start of an allocated block; the pointer is wrong",
+        return error_set(PA_EINVAL,
+                         "segment %llu offset %llu is not the start of an allocated block; the pointer is wrong",
                          (unsigned long long)dst->segment, (unsigned long long)dst->offset);
     if ((uint64_t)((const char *)dst - (const char *)pa_direct(pool, *dst)) < usable)
-        return error_set(PA_EINVAL, "the owner pointer at %p lies in the block that it names, which may move", (void *)dst);
+        return error_set(PA_EINVAL, "the owner pointer at %p lies in the block that it names, which may move",
+                         (void *)dst);
     return reallocate(pool, dst, usable, size);
 }
 
@@ -158,8 +160,9 @@ int pool_free_staged(pa_pool *pool)
             continue;
         int code = pool_free(pool, staged, NULL);
         if (code == PA_EINVAL)
-            code = error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the file "
-                                          "from a backup",
+            code = error_set(PA_ECORRUPT,
+                             "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the file "
+                             "from a backup",
                              pool->dir.path, i);
         if (code != 0)
             return code;

@@ -106,7 +106,8 @@ static int claim_run(struct manager *m, const struct run *run, struct segment **
         m->lowest_free_slot += run->slots;
     m->huge_files++;
     manager_publish(m, s);
-    provider_set_word(m, s->slot, segment_word_long(SEGMENT_STATE_CREATING, SEGMENT_KIND_HUGE, 0, s->slots - 1, s->slot));
+    provider_set_word(m, s->slot,
+                      segment_word_long(SEGMENT_STATE_CREATING, SEGMENT_KIND_HUGE, 0, s->slots - 1, s->slot));
     *ret = s;
     return 0;
 }
@@ -115,11 +116,12 @@ int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, str
 {
     struct run run;
     lock_acquire(&m->lock);
-    int code = find_run(m, size, alignment, &run) ? claim_run(m, &run, ret)
-                                                  : error_set(PA_ENOSPC,
-                                                              "the pool in %s has no %llu consecutive bytes left in its address "
-                                                              "range; free blocks",
-                                                              m->dir->path, (unsigned long long)size);
+    int code = find_run(m, size, alignment, &run)
+                   ? claim_run(m, &run, ret)
+                   : error_set(PA_ENOSPC,
+                               "the pool in %s has no %llu consecutive bytes left in its address "
+                               "range; free blocks",
+                               m->dir->path, (unsigned long long)size);
     lock_release(&m->lock);
     return code;
 }
@@ -157,7 +159,8 @@ int manager_huge_create(struct manager *m, struct segment *s)
     return 0;
 }
 
-void manager_huge_mark(struct manager *m, struct media_tally *t, uint32_t slot, enum segment_state state, unsigned owner)
+void manager_huge_mark(struct manager *m, struct media_tally *t, uint32_t slot, enum segment_state state,
+                       unsigned owner)
 {
     uint32_t more = segment_word_more_slots(m->table[slot]);
     media_store64(m->media, &m->table[slot], segment_word_long(state, SEGMENT_KIND_HUGE, owner, more, slot));
@@ -208,8 +211,9 @@ static void set_slots(struct manager *m, struct segment *s, uint32_t slots)
         unpublish_from(m, s, s->slot + slots);
     s->slots = slots;
     manager_publish(m, s);
-    provider_set_word(m, s->slot, segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, atomic_load(&s->owner), slots - 1,
-                                                    s->slot));
+    provider_set_word(m, s->slot,
+                      segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, atomic_load(&s->owner), slots - 1,
+                                        s->slot));
 }
 
 static int claim_growth(struct manager *m, struct segment *s, uint64_t bytes)

@@ -129,7 +129,10 @@ START_TEST(a_stale_or_wrong_pointer_to_a_huge_block_is_refused)
     pa_pptr *a = owners_at(&o, 0), *b = owners_at(&o, 1);
     CK_OK(pa_allocate(pool, a, 3 * MIB));
     pa_pptr p = *a;
-    pa_pptr wrong[] = {{p.segment, p.offset + 4096}, {p.segment + 1, p.offset}, {p.segment, 0}, {p.segment - 1, p.offset + MIB}};
+    pa_pptr wrong[] = {{p.segment, p.offset + 4096},
+                       {p.segment + 1, p.offset},
+                       {p.segment, 0},
+                       {p.segment - 1, p.offset + MIB}};
     for (size_t i = 0; i < 4; i++) {
         media_write(m, b, &wrong[i], sizeof *b);
         CK_FAILS(pa_deallocate(pool, b), PA_EINVAL, NULL);
@@ -299,8 +302,8 @@ static void align_everything(uint64_t segment_size)
     CK_OK(owners_open(&o, pool, 256));
     owners_verify(&o);
     for (size_t i = 0; i < n; i++)
-        EXPECT((uintptr_t)pa_direct(pool, *owners_at(&o, i)) % alignment_of[i] == 0, "block %zu is not aligned to %zu", i,
-               alignment_of[i]);
+        EXPECT((uintptr_t)pa_direct(pool, *owners_at(&o, i)) % alignment_of[i] == 0, "block %zu is not aligned to %zu",
+               i, alignment_of[i]);
     CK_OK(owners_free_all(&o));
     owners_verify(&o);
     pool_finish(pool, dir.text);
@@ -478,7 +481,8 @@ START_TEST(a_file_operation_that_fails_leaves_nothing_behind)
             uint64_t bytes = temp_file_size(temp_join(dir.text, "pool.pa").text) + s.segment_files * MIB;
             char names[4][64];
             temp_list(dir.text, "huge-", names, 4);
-            EXPECT(s.file_bytes == bytes + temp_file_size(temp_join(dir.text, names[0]).text), "file_bytes, operation %u", at);
+            EXPECT(s.file_bytes == bytes + temp_file_size(temp_join(dir.text, names[0]).text),
+                   "file_bytes, operation %u", at);
             CK_OK(owners_free_all(&o));
             pool_finish(pool, dir.text);
             temp_remove(dir.text);

@@ -23,7 +23,8 @@ START_TEST(contents_survive_every_change_of_size)
     pa_pool *pool = pool_make(dir.text);
     struct owners o;
     CK_OK(owners_open(&o, pool, 16));
-    static const size_t sizes[] = {1, 16, 17, 1000, 1024, 16384, 16385, 50000, 400000, 700000, 1048576, 3000000, 5000000};
+    static const size_t sizes[] = {1,     16,     17,     1000,    1024,    16384,  16385,
+                                   50000, 400000, 700000, 1048576, 3000000, 5000000};
     size_t n = sizeof sizes / sizeof *sizes;
     for (size_t from = 0; from < n; from++)
         for (size_t to = 0; to < n; to++) {
@@ -207,15 +208,18 @@ static void judge(struct victim *v, const char *site)
         EXPECT(owners_are_whole(&o, message, sizeof message), "state %u after %s: %s", v->states, site, message);
         pa_pptr p = *owners_at(&o, 0);
         size_t usable = pa_usable_size(pool, p);
-        EXPECT(pa_is_null(p) ? v->old_size == 0 || v->new_size == 0
-                             : (v->old_size != 0 && usable >= v->old_size) || (v->new_size != 0 && usable >= v->new_size),
+        EXPECT(pa_is_null(p)
+                   ? v->old_size == 0 || v->new_size == 0
+                   : (v->old_size != 0 && usable >= v->old_size) || (v->new_size != 0 && usable >= v->new_size),
                "state %u after %s: owner has %zu bytes", v->states, site, usable);
         size_t kept = v->old_size < v->new_size ? v->old_size : v->new_size;
-        EXPECT(pa_is_null(p) || block_is(pa_direct(pool, p), kept & ~(size_t)7, 5), "state %u after %s: contents", v->states, site);
+        EXPECT(pa_is_null(p) || block_is(pa_direct(pool, p), kept & ~(size_t)7, 5), "state %u after %s: contents",
+               v->states, site);
         pa_stats s;
         char names[64][64];
         CK_OK(pa_get_stats(pool, &s));
-        EXPECT(temp_list(v->copy.text, "huge-", names, 64) == s.huge_files, "state %u after %s: stray file", v->states, site);
+        EXPECT(temp_list(v->copy.text, "huge-", names, 64) == s.huge_files, "state %u after %s: stray file", v->states,
+               site);
         if (again == 0) /* what the crash left of the slots serves again */
             CK_OK(pa_allocate(pool, owners_at(&o, 5), 2 * MIB));
         else
@@ -235,7 +239,8 @@ static void on_event(void *context, enum media_event event, const void *address,
         judge(context, site);
 }
 
-static void on_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address, const char *site)
+static void on_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
+                    const char *site)
 {
     (void)name, (void)offset, (void)size, (void)address;
     if (op == FILE_OP_CREATE || op == FILE_OP_ALLOCATE || op == FILE_OP_PUNCH || op == FILE_OP_UNLINK)
@@ -265,7 +270,9 @@ static unsigned crash_everywhere(size_t from, size_t blocking, size_t to)
     if (blocking != 0)
         CK_OK(pa_allocate(v.pool, owners_at(&o, 1), blocking));
     v.armed = true;
-    CK_OK(to == 0 ? pa_deallocate(v.pool, dst) : from == 0 ? pa_allocate(v.pool, dst, to) : pa_reallocate(v.pool, dst, to));
+    CK_OK(to == 0     ? pa_deallocate(v.pool, dst)
+          : from == 0 ? pa_allocate(v.pool, dst, to)
+                      : pa_reallocate(v.pool, dst, to));
     v.armed = false;
     owners_verify(&o);
     pool_finish(v.pool, v.dir.text);
@@ -285,11 +292,11 @@ END_TEST
 START_TEST(a_crash_in_a_reallocation_keeps_the_old_or_the_new)
 {
     static const size_t cases[][3] = {
-        {2 * MIB, 0, 5 * MIB},       /* huge, in place, more slots */
-        {2 * MIB, 0, 2 * MIB + 99999}, /* in place, same slots */
+        {2 * MIB, 0, 5 * MIB},                /* huge, in place, more slots */
+        {2 * MIB, 0, 2 * MIB + 99999},        /* in place, same slots */
         {2 * MIB, 2 * MIB, 3 * MIB + 100000}, /* moves */
-        {3 * MIB, 0, 100000},        /* to big */
-        {3 * MIB, 0, 1000},          /* to small */
+        {3 * MIB, 0, 100000},                 /* to big */
+        {3 * MIB, 0, 1000},                   /* to small */
         {1000, 0, 3 * MIB},
         {200000, 0, 2 * MIB},
         {200000, 0, 1000},
