@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "big/big.h"
+#include "big/big_private.h"
 
 void big_init(struct big *o, struct core *core, struct manager *m, const struct big_space *space, uint16_t number)
 {

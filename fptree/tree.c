@@ -71,6 +71,13 @@ static int writable(const struct tree *t)
     return 0;
 }
 
+/* Only damage on media leads here. */
+static int no_room(const struct tree *t, const struct pm_tree_leaf *leaf)
+{
+    return error_set(PA_ECORRUPT, "the leaf at %#llx has no room where it must have some; check the tree",
+                     (unsigned long long)tree_off_of(t, leaf));
+}
+
 /* The key is not in the leaf, which is locked. */
 static int add(struct tree *t, struct pm_tree_leaf *leaf, uint64_t key, uint64_t value, struct media_tally *tally)
 {
@@ -78,10 +85,14 @@ static int add(struct tree *t, struct pm_tree_leaf *leaf, uint64_t key, uint64_t
     if (__builtin_expect(room == 0, 0)) {
         bool placed;
         struct pm_tree_entry extra = {key, value};
+        if (key == 0)
+            return no_room(t, leaf); /* its slot holds another key */
         int code = tree_split(t, leaf, &extra, &placed, 0, tally);
         if (code != 0 || placed)
             return code;
         room = tree_leaf_free(t, leaf, key);
+        if (room == 0)
+            return no_room(t, leaf);
     }
     tree_leaf_insert(t, leaf, (unsigned)__builtin_ctzll(room), key, value, tally);
     return 0;

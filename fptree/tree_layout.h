@@ -84,16 +84,17 @@ _Static_assert(sizeof(struct pm_tree_log) == 64, "micro-log: one line");
  * and for ever; magic is stored last.
  */
 struct pm_tree_header {
-    uint64_t magic;                    /* 0 */
-    uint64_t version;                  /* 8: format */
-    uint64_t self;                     /* 16: pa_off of this block */
-    uint64_t rule;                     /* 24: enum tree_rule */
-    uint64_t leaf_bytes;               /* 32 */
-    uint64_t logs;                     /* 40 */
-    uint64_t reserved;                 /* 48 */
-    uint64_t checksum;                 /* 56: tree_header_checksum() */
-    uint64_t generation;               /* 64: number of opens; 0 = never finished one */
-    uint64_t reserved1[7];             /* 72 */
+    uint64_t magic;        /* 0 */
+    uint64_t version;      /* 8: format */
+    uint64_t self;         /* 16: pa_off of this block */
+    uint64_t rule;         /* 24: enum tree_rule */
+    uint64_t leaf_bytes;   /* 32 */
+    uint64_t logs;         /* 40 */
+    uint64_t reserved;     /* 48 */
+    uint64_t checksum;     /* 56: tree_header_checksum() */
+    uint64_t generation;   /* 64: number of opens; 0 = never finished one */
+    uint64_t closed;       /* 72: generation that was closed last: if it is the last one, nothing is in a cache */
+    uint64_t reserved1[6]; /* 80 */
     struct pm_tree_log log[TREE_LOGS]; /* 128 */
     struct pm_tree_leaf head;          /* 1792 */
 };

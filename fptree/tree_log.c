@@ -69,6 +69,7 @@ int tree_prepare(struct tree *t, struct tree_change *changes, const bool *remove
     for (size_t i = 0; i < n; i++)
         if (changes[i].key == 0)
             return error_set(PA_EINVAL, "key 0 cannot be in a tree that a log covers");
+    unsigned splits = 0;
     for (size_t i = 0; i < n;) {
         if (place(t, changes, remove, i)) {
             if (remove[i] && changes[i].clear == TREE_NO_SLOT)
@@ -77,6 +78,9 @@ int tree_prepare(struct tree *t, struct tree_change *changes, const bool *remove
             continue;
         }
         bool placed;
+        if (splits++ > 4 * TREE_CHANGES_MAX)
+            return error_set(PA_ECORRUPT, "splitting the leaf of key %#llx makes no room; check the tree",
+                             (unsigned long long)changes[i].key);
         int code = tree_split(t, leaf_of(t, changes[i].key), NULL, &placed, lsn, tally);
         if (code != 0)
             return code;

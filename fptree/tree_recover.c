@@ -83,19 +83,31 @@ static int check_header(const struct tree *t)
     return 0;
 }
 
-/* From here on no lock word that an earlier open left on media means anything. */
+/* From here on no lock word that an earlier open left on media means anything, and the tree is not closed. */
 static void begin_generation(struct tree *t, struct media_tally *tally)
 {
+    struct pm_tree_header *h = t->header;
     if (t->rule == TREE_RULE_LOG) {
         t->generation = TREE_GENERATION_NONE;
     } else {
-        t->generation = (t->header->generation + 1) % TREE_GENERATION_NONE;
+        t->generation = (h->generation + 1) % TREE_GENERATION_NONE;
         if (t->generation == 0)
             t->generation = 1;
     }
-    media_store64(t->media, &t->header->generation, t->rule == TREE_RULE_LOG ? 1 : t->generation);
-    media_persist(t->media, tally, &t->header->generation,
-                  sizeof t->header->generation); /* before any leaf is locked */
+    media_store64(t->media, &h->generation, t->rule == TREE_RULE_LOG ? 1 : t->generation);
+    media_store64(t->media, &h->closed, 0);
+    media_persist(t->media, tally, &h->generation, MEDIA_LINE_BYTES); /* before any leaf is locked or changed */
+}
+
+static void end_generation(struct tree *t, struct media_tally *tally)
+{
+    media_store64(t->media, &t->header->closed, t->header->generation);
+    media_persist(t->media, tally, &t->header->closed, sizeof t->header->closed);
+}
+
+static bool is_closed(const struct tree *t)
+{
+    return t->header->generation != 0 && t->header->closed == t->header->generation;
 }
 
 /* --- rebuilding --------------------------------------------------------------------------------------------------------- */
@@ -176,6 +188,23 @@ static int rebuild(struct tree *t, struct media_tally *tally)
     return code;
 }
 
+/* After the death of a process alone, its stores are all there, but those of the last moments may be in caches only. What this
+ * open finds must be what any later one finds: so everything is written back before it is trusted. */
+static int settle(struct tree *t, struct media_tally *tally)
+{
+    struct walk w = {0};
+    if (t->media->mode <= MEDIA_BYTE || t->media->read_only || is_closed(t))
+        return 0;
+    media_flush(t->media, tally, t->header, offsetof(struct pm_tree_header, head));
+    int code = walk_leaves(t, &w);
+    for (size_t i = 0; i < w.count; i++)
+        media_flush(t->media, tally, w.leaves[i], sizeof *w.leaves[i]);
+    media_drain(t->media, tally);
+    free(w.leaves);
+    free(w.lows);
+    return code;
+}
+
 /* --- open and close ----------------------------------------------------------------------------------------------------- */
 
 static int recover(struct tree *t, struct media_tally *tally)
@@ -184,6 +213,8 @@ static int recover(struct tree *t, struct media_tally *tally)
     if (is_unformatted(t->header, &first))
         format(t, tally);
     int code = check_header(t);
+    if (code == 0)
+        code = settle(t, tally);
     if (code != 0)
         return code;
     begin_generation(t, tally);
@@ -224,8 +255,12 @@ void tree_close(struct tree *t)
 {
     if (t == NULL)
         return;
-    if (!t->media->read_only)
+    struct media_tally tally = {0};
+    if (!t->media->read_only) {
         tree_give_back(t, true);
+        end_generation(t, &tally);
+        tree_count(t, &tally);
+    }
     tree_inner_fini(t);
     lock_fini(&t->smo);
     free(t);

@@ -25,7 +25,7 @@ static void count_cost(struct core *core, const struct media_tally *t)
 
 /* --- allocation ----------------------------------------------------------------------------------------------------------- */
 
-static int prepare_once(struct manager *m, size_t size, size_t alignment, struct segment **ret)
+int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
 {
     struct segment *s = NULL;
     int code = manager_huge_claim(m, size, alignment, &s);
@@ -34,16 +34,6 @@ static int prepare_once(struct manager *m, size_t size, size_t alignment, struct
     if (code == 0)
         *ret = s;
     return code;
-}
-
-int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
-{
-    int code = prepare_once(m, size, alignment, ret);
-    if (code != PA_ENOSPC || manager_free_count(m) == 0)
-        return code;
-    uint64_t released; /* segments on the free list are space that nobody uses */
-    code = manager_trim(m, UINT64_MAX, &released);
-    return code == 0 ? prepare_once(m, size, alignment, ret) : code;
 }
 
 /* What an allocation changes, in the forward path and in recovery. */

@@ -8,6 +8,7 @@
 #include <libpmem2.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -46,6 +47,41 @@ static int refuse(const struct dir *d, int error_number, const char *verb, const
 
 /* --- directories --------------------------------------------------------------------------------------------------------- */
 
+/*
+ * Address ranges that closed pools gave back. libpmem2 (1.12) takes a GiB more than it is asked for and does not return it, so
+ * each range that is deleted costs address space for ever; ranges are therefore kept for the next pool that wants as much.
+ */
+#define RANGES_KEPT 16u
+static struct {
+    pthread_mutex_t mutex;
+    struct pmem2_vm_reservation *at[RANGES_KEPT];
+    unsigned count;
+} ranges = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static struct pmem2_vm_reservation *range_take(uint64_t size)
+{
+    struct pmem2_vm_reservation *found = NULL;
+    pthread_mutex_lock(&ranges.mutex);
+    for (unsigned i = 0; i < ranges.count && found == NULL; i++)
+        if (pmem2_vm_reservation_get_size(ranges.at[i]) == size) {
+            found = ranges.at[i];
+            ranges.at[i] = ranges.at[--ranges.count];
+        }
+    pthread_mutex_unlock(&ranges.mutex);
+    return found;
+}
+
+static void range_keep(struct pmem2_vm_reservation *range)
+{
+    pthread_mutex_lock(&ranges.mutex);
+    bool kept = ranges.count < RANGES_KEPT;
+    if (kept)
+        ranges.at[ranges.count++] = range;
+    pthread_mutex_unlock(&ranges.mutex);
+    if (!kept)
+        pmem2_vm_reservation_delete(&range);
+}
+
 int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks)
 {
     *d = (struct dir){.fd = -1, .read_only = read_only, .hooks = hooks};
@@ -71,7 +107,8 @@ int dir_open(struct dir *d, const char *path, bool create, bool read_only, const
 void dir_close(struct dir *d)
 {
     if (d->reservation != NULL)
-        pmem2_vm_reservation_delete(&d->reservation);
+        range_keep(d->reservation);
+    d->reservation = NULL;
     if (d->fd >= 0)
         close(d->fd);
     free(d->path);
@@ -104,6 +141,21 @@ static int reserve_aligned(struct dir *d, uint64_t size)
     return result;
 }
 
+int dir_lock(struct dir *d)
+{
+    int failure = hook_before(d, FILE_OP_LOCK, "", MEDIA_SITE);
+    while (failure == 0 && flock(d->fd, LOCK_EX | LOCK_NB) != 0 && (failure = errno) == EINTR)
+        failure = 0;
+    if (failure == EWOULDBLOCK)
+        return error_set(PA_ELOCKED, "a pool is just being created in %s; wait for it and open it", d->path);
+    return failure == 0 ? 0 : error_set_errno(failure, "cannot lock the directory %s", d->path);
+}
+
+void dir_unlock(struct dir *d)
+{
+    flock(d->fd, LOCK_UN);
+}
+
 int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
 {
     int failure = hook_before(d, FILE_OP_RESERVE, "", MEDIA_SITE);
@@ -111,7 +163,8 @@ int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
         return error_set_errno(failure, "cannot reserve %llu bytes of address space for %s", (unsigned long long)need,
                                d->path);
     for (uint64_t size = want;; size = size / 2 > need ? round_up(size / 2, alignment) : need) {
-        int result = reserve_aligned(d, size);
+        d->reservation = range_take(size);
+        int result = d->reservation != NULL ? 0 : reserve_aligned(d, size);
         if (result == 0) {
             d->base = pmem2_vm_reservation_get_address(d->reservation);
             d->reserved_bytes = size;
@@ -190,7 +243,11 @@ int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), 
 
 static void file_init(struct file *f, const char *name)
 {
-    *f = (struct file){.fd = -1};
+    f->fd = -1;
+    f->size = 0;
+    f->map = NULL;
+    f->tails = NULL;
+    __atomic_store_n(&f->address, NULL, __ATOMIC_RELAXED); /* of a known segment: others look without a lock */
     snprintf(f->name, sizeof f->name, "%s", name);
 }
 
@@ -303,7 +360,7 @@ static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_
 {
     int failure = hook_before(d, FILE_OP_MAP, f->name, MEDIA_SITE);
     if (failure != 0)
-        return refuse_map(d, f->name, -failure);
+        return refuse(d, failure, "map", f->name);
     struct pmem2_config *config = NULL;
     struct pmem2_source *source = NULL;
     int result = pmem2_source_from_fd(&source, f->fd);
@@ -335,7 +392,7 @@ int file_map_part(struct dir *d, struct file *f, uint64_t size, uint64_t offset)
 {
     int code = map_range(d, f, 0, size, offset, &f->map);
     if (code == 0)
-        f->address = pmem2_map_get_address(f->map);
+        __atomic_store_n(&f->address, pmem2_map_get_address(f->map), __ATOMIC_RELEASE); /* others look without a lock */
     return code;
 }
 
@@ -375,7 +432,7 @@ void file_unmap(struct dir *d, struct file *f)
     }
     if (f->map != NULL)
         pmem2_map_delete(&f->map);
-    f->address = NULL;
+    __atomic_store_n(&f->address, NULL, __ATOMIC_RELEASE);
 }
 
 void file_close_descriptor(struct file *f)

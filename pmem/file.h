@@ -71,6 +71,9 @@ struct file {
 /** Open dir path; create = make it (one level) if it is not there. hooks may be NULL. */
 int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks);
 void dir_close(struct dir *d);
+/** Creators of a pool in one directory take turns: PA_ELOCKED if another process or handle is at it. */
+int dir_lock(struct dir *d);
+void dir_unlock(struct dir *d);
 /** Reserve up to want bytes of address space, at least need, in multiples of alignment; halves on refusal. The range begins at a
  *  multiple of DIR_BASE_ALIGNMENT, so that offsets and addresses are aligned alike up to it. */
 #define DIR_BASE_ALIGNMENT (2ull << 20)

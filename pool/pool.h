@@ -70,6 +70,8 @@ int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size);
 /** As pa_allocate of a small block, but its first 128 bytes are zero, durably, when *dst names it: so whoever puts something there
  *  can tell after a crash whether it did. */
 int pool_allocate_blank(pa_pool *pool, pa_pptr *dst, size_t size);
+/** Delete segments without a block until target bytes went back to the file system; *ret_released gets what did. */
+int pool_release_segments(pa_pool *pool, uint64_t target, uint64_t *ret_released);
 /** Free what a checked owner pointer names; see small_free. */
 int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging);
 /** As pool_allocate, for a block of the big or the huge allocator. */

@@ -73,6 +73,20 @@ static void check_staged(struct report *r)
     }
 }
 
+/* Is it a whole segment of this very pool? Then its slot was not free when it was made, and never freed since. */
+static bool is_own_segment(struct report *r, const char *name, unsigned slot)
+{
+    struct manager *m = &r->pool->manager;
+    struct file f;
+    if (slot < m->first_slot || slot >= m->slots || segment_is_present(manager_segment(m, slot)) ||
+        file_open(&r->pool->dir, &f, name) != 0)
+        return false;
+    bool own = f.size == m->geometry.segment_size && file_map(&r->pool->dir, &f, (uint64_t)slot << m->shift) == 0 &&
+               segment_header_check(&r->pool->dir, &f, &m->geometry, slot) == 0;
+    file_close(&r->pool->dir, &f);
+    return own;
+}
+
 /* A file whose slot has none of its kind. */
 static int check_name(const char *name, void *arg)
 {
@@ -90,6 +104,12 @@ static int check_name(const char *name, void *arg)
     if (strcmp(exact, name) == 0 && slot < m->geometry.slots && segment_word_state(m->table[slot]) != SEGMENT_STATE_FREE &&
         huge == (segment_word_kind(m->table[slot]) == SEGMENT_KIND_HUGE))
         return 0;
+    if (!huge && strcmp(exact, name) == 0 && slot < m->slots && m->table[slot] == 0 && is_own_segment(r, name, slot)) {
+        finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": table word of slot %u is zero, but %s is a segment of this pool; "
+                                          "restore the file from a backup",
+                             r->pool->dir.path, slot, name));
+        return 0;
+    }
     fprintf(r->text, "note: %s/%s belongs to no slot of the pool; it is not used and may be removed\n", r->pool->dir.path, name);
     return 0;
 }

@@ -6,8 +6,7 @@
 #include "base/error.h"
 #include "pool/pool.h"
 
-/* Segments without a block go to the manager, which deletes them. */
-static int release_segments(pa_pool *pool, uint64_t target, uint64_t *ret_released)
+int pool_release_segments(pa_pool *pool, uint64_t target, uint64_t *ret_released)
 {
     for (unsigned i = 0; i < pool->core_count; i++) {
         lock_acquire(&pool->cores[i].lock);
@@ -64,7 +63,7 @@ int pa_defragment(pa_pool *pool, uint64_t target_bytes, uint64_t *ret_released)
     uint64_t released = 0;
     if (pool->read_only)
         return error_set(PA_EACCES, "the pool in %s is open read-only", pool->dir.path);
-    int code = release_segments(pool, target_bytes, &released);
+    int code = pool_release_segments(pool, target_bytes, &released);
     if (code == 0)
         code = punch_until(pool, pool->big_count, punch_big, target_bytes, &released);
     if (code == 0)

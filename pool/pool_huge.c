@@ -10,6 +10,12 @@ int pool_allocate_huge(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignmen
 {
     struct segment *s = NULL;
     int code = huge_prepare(&pool->manager, size, alignment, &s);
+    if (code == PA_ENOSPC) { /* segments without a block are space that nobody uses */
+        uint64_t released;
+        code = pool_release_segments(pool, UINT64_MAX, &released);
+        if (code == 0)
+            code = huge_prepare(&pool->manager, size, alignment, &s);
+    }
     if (code != 0)
         return code;
     unsigned core = pool_lock_core(pool);

@@ -105,9 +105,7 @@ int manager_finish(struct manager *m)
         struct segment *s = manager_segment(m, slot); /* of a huge block that a lane has just freed */
         if (s != NULL)
             file_close(m->dir, &s->file);
-        if (m->media->read_only)
-            provider_set_word(m, slot, 0); /* a snapshot: the file is not looked at */
-        else
+        if (!m->media->read_only) /* a snapshot leaves the file and its word alone */
             code = provider_remove_file(m, slot);
         if (code == 0 && s != NULL)
             manager_huge_forget(m, s);

@@ -148,9 +148,10 @@ int manager_huge_create(struct manager *m, struct segment *s)
     pa_off place = (pa_off)s->slot << m->shift;
     uint64_t extent = huge_extent(s->file.size, atomic_load(&s->block) - place, s->slot);
     segment_huge_name(name, s->slot);
-    int code = provider_make_file(m, &f, name, s->slot, s->file.size, extent, true);
+    bool left_behind = false;
+    int code = provider_make_file(m, &f, name, s->slot, s->file.size, extent, true, &left_behind);
     if (code != 0) {
-        (void)remove_file(m, s);
+        (void)remove_file(m, s); /* if that fails too, the word stays CREATING and the next open removes it */
         return code;
     }
     lock_acquire(&m->lock);

@@ -85,7 +85,7 @@ static void header_write(struct manager *m, struct file *f, uint32_t slot, uint6
 }
 
 int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes, uint64_t detail,
-                       bool huge)
+                       bool huge, bool *ret_left_behind)
 {
     int code = dir_unlink(m->dir, name, false); /* not ours if there: its slot has no file */
     if (code != 0)
@@ -104,19 +104,18 @@ int provider_make_file(struct manager *m, struct file *f, const char *name, uint
         code = dir_sync(m->dir);
     if (code != 0) {
         file_close(m->dir, f);
-        dir_unlink(m->dir, name, false); /* if even that fails, the next file in this slot replaces it */
+        *ret_left_behind = dir_unlink(m->dir, name, false) != 0 || dir_sync(m->dir) != 0;
         return code;
     }
     file_close_descriptor(f);
     return 0;
 }
 
-/* File, mapping and header of a new segment; nothing is left behind on failure. */
-static int make_file(struct manager *m, struct segment *s)
+static int make_file(struct manager *m, struct segment *s, bool *ret_left_behind)
 {
     char name[32];
     segment_name(name, s->slot);
-    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, m->lsn_floor, false);
+    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, m->lsn_floor, false, ret_left_behind);
 }
 
 struct segment *segment_new(uint32_t slot)
@@ -145,9 +144,11 @@ struct segment *segment_new(uint32_t slot)
 int provider_create(struct manager *m, struct segment *s, enum segment_kind kind, unsigned owner)
 {
     provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_CREATING, SEGMENT_KIND_NONE, 0, s->slot));
-    int code = make_file(m, s);
+    bool left_behind = false;
+    int code = make_file(m, s, &left_behind);
     if (code != 0) {
-        provider_set_word(m, s->slot, 0);
+        if (!left_behind) /* else the slot stays CREATING and the next open finishes: a FREE slot has no file */
+            provider_set_word(m, s->slot, 0);
         return code;
     }
     atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);

@@ -45,7 +45,7 @@ struct segment {
 /** False after its file was deleted; the twin stays until close, so that a stale pointer to it is harmless. */
 static inline bool segment_is_present(const struct segment *s)
 {
-    return s != NULL && s->file.address != NULL;
+    return s != NULL && __atomic_load_n(&s->file.address, __ATOMIC_ACQUIRE) != NULL;
 }
 
 struct manager {

@@ -42,7 +42,8 @@ static void plan(struct pm_superblock *s, const struct superblock_request *q)
     if (q->layout != NULL)
         snprintf(s->layout, sizeof s->layout, "%s", q->layout);
     uint64_t reach = q->max_size != 0 && q->max_size < POOL_RESERVE_BYTES ? q->max_size : POOL_RESERVE_BYTES;
-    uint64_t slots = q->slots != 0 ? q->slots : reach / q->segment_size + 1;
+    /* Twice what max_size fills: huge files need runs of free slots, and max_size may be raised at open. */
+    uint64_t slots = q->slots != 0 ? q->slots : 2 * (reach / q->segment_size) + 16;
     s->slots = slots > POOL_SLOTS_MAX ? POOL_SLOTS_MAX : (uint32_t)slots;
     s->table_offset = superblock_cores_offset(s) + (uint64_t)s->lanes * POOL_CORE_BYTES;
     s->file_bytes = round_up(s->table_offset + (uint64_t)s->slots * 8, POOL_PAGE_BYTES);
@@ -88,6 +89,8 @@ int superblock_create(struct dir *d, struct file *f, const struct superblock_req
                          (unsigned long long)request->max_size, (unsigned long long)s.file_bytes,
                          (unsigned long long)s.segment_size);
     int code = dir_foreach(d, visit_for_pool_files, d);
+    if (code == 0)
+        code = dir_lock(d); /* or we might remove, or rename, another creator's pool.pa.new */
     if (code == 0)
         code = remove_stale(d);
     if (code == 0)
@@ -137,6 +140,8 @@ int superblock_publish(struct dir *d, struct file *f, const struct media *m, con
         snprintf(f->name, sizeof f->name, "%s", POOL_FILE_NAME);
     if (code == 0)
         code = dir_sync(d);
+    if (code == 0)
+        dir_unlock(d); /* else dir_close does */
     return code;
 }
 

@@ -30,7 +30,7 @@ _Static_assert(SLAB_META_BYTES == SEGMENT_UNIT_META_BYTES, "the line area has ro
  * One line of a slab's metadata: which of 384 consecutive blocks are allocated.
  *
  *   0   8  lsn   of the last entry that the line reflects
- *   8   8  tag   bits 0..7: size class + 1; 8..15: line number; 16..31: slab number; 32..63: checksum of lsn and bits
+ *   8   8  tag   bits 0..7: size class + 1; 8..15: line number; 16..31: slab number; 32..63: checksum of lsn, class and bits
  *  16  48  bits  1 = allocated
  *
  * All zero: never formatted. Else valid if and only if the tag names this line and slab and the checksum fits.

@@ -9,14 +9,14 @@ static uint64_t word_part(uint32_t word, uint64_t bits)
     return mix64(bits + (word + 1) * 0x9e3779b97f4a7c15u);
 }
 
-static uint64_t lsn_part(uint64_t lsn)
+static uint64_t head_part(uint64_t lsn, unsigned class_index)
 {
-    return mix64(~lsn);
+    return mix64(~lsn ^ mix64(class_index));
 }
 
-static uint32_t line_checksum(const struct pm_slab_line *line, uint64_t lsn)
+static uint32_t line_checksum(const struct pm_slab_line *line, uint64_t lsn, unsigned class_index)
 {
-    uint64_t sum = lsn_part(lsn);
+    uint64_t sum = head_part(lsn, class_index);
     for (uint32_t w = 0; w < SLAB_LINE_WORDS; w++)
         sum ^= word_part(w, line->bits[w]);
     return (uint32_t)(sum >> 32);
@@ -42,7 +42,7 @@ static void format_line(const struct media *m, const struct slab_change *c, uint
         new.bits[slab_word_of(c->block)] = slab_bit_of(c->block);
     for (uint32_t w = 0; w < SLAB_LINE_WORDS; w++)
         media_store64(m, &line->bits[w], new.bits[w]);
-    media_store64(m, &line->tag, tag_of(c->class_index, number, c->slab_number, line_checksum(&new, c->lsn)));
+    media_store64(m, &line->tag, tag_of(c->class_index, number, c->slab_number, line_checksum(&new, c->lsn, c->class_index)));
     media_store64(m, &line->lsn, c->lsn);
 }
 
@@ -53,7 +53,8 @@ static void change_line(const struct media *m, const struct slab_change *c)
     uint32_t w = slab_word_of(c->block);
     uint64_t old_bits = line->bits[w];
     uint64_t new_bits = c->alloc ? old_bits | slab_bit_of(c->block) : old_bits & ~slab_bit_of(c->block);
-    uint64_t delta = word_part(w, old_bits) ^ word_part(w, new_bits) ^ lsn_part(line->lsn) ^ lsn_part(c->lsn);
+    uint64_t delta = word_part(w, old_bits) ^ word_part(w, new_bits) ^ head_part(line->lsn, c->class_index) ^
+                     head_part(c->lsn, c->class_index);
     uint64_t tag = line->tag ^ (delta >> 32 << 32);
     media_store64(m, &line->bits[w], new_bits);
     media_store64(m, &line->tag, tag);
@@ -82,17 +83,17 @@ bool slab_line_explained(const struct media *m, const struct slab_change *c)
     uint32_t found = tag_checksum(line->tag);
     if (line->tag != tag_of(c->class_index, number, c->slab_number, found))
         return false;
-    if (found == line_checksum(line, line->lsn)) /* untouched by this change */
+    if (found == line_checksum(line, line->lsn, c->class_index)) /* untouched by this change */
         return set != c->alloc;
     if (set != c->alloc)
         return false;
-    if (found == line_checksum(line, c->lsn)) { /* all but the lsn */
+    if (found == line_checksum(line, c->lsn, c->class_index)) { /* all but the lsn */
         media_store64(m, &line->lsn, c->lsn);
         return true;
     }
     struct pm_slab_line before = *line;
     before.bits[w] ^= bit;
-    if (found != line_checksum(&before, line->lsn))
+    if (found != line_checksum(&before, line->lsn, c->class_index))
         return false;
     media_store64(m, &line->bits[w], before.bits[w]); /* only the bits had arrived */
     return true;
@@ -112,7 +113,7 @@ bool slab_line_is_valid(const struct pm_slab_line *line, uint32_t slab_number, u
         return true;
     unsigned class_index = slab_line_class(line);
     return class_index < SMALL_CLASS_TAGS && line->lsn != 0 &&
-           line->tag == tag_of(class_index, line_number, slab_number, line_checksum(line, line->lsn));
+           line->tag == tag_of(class_index, line_number, slab_number, line_checksum(line, line->lsn, class_index));
 }
 
 bool slab_is_valid(const struct pm_slab_line *lines, uint32_t slab_number, uint32_t *ret_allocated)

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* random.h -- repeatable random numbers for tests (splitmix64). */
+#ifndef TESTS_SUPPORT_RANDOM_H
+#define TESTS_SUPPORT_RANDOM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct random {
+    uint64_t state;
+};
+
+static inline uint64_t random_next(struct random *r)
+{
+    uint64_t z = (r->state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/** 0 .. bound - 1. */
+static inline uint64_t random_below(struct random *r, uint64_t bound)
+{
+    return random_next(r) % bound;
+}
+
+/** A block size of the small allocator: mostly little, each power of two equally likely. */
+static inline size_t random_size(struct random *r, size_t max)
+{
+    size_t top = 16;
+    while (top < max && random_below(r, 4) != 0)
+        top *= 2;
+    if (top > max)
+        top = max;
+    return 1 + (size_t)random_below(r, top);
+}
+
+#endif
