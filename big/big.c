@@ -76,7 +76,7 @@ static int make_index(struct big *o)
 /* Where in a free block an allocation goes: at the tail, so that the rest keeps its key. */
 struct fit {
     struct big_block *from;
-    uint32_t pages;  /* taken, up to the end of from */
+    uint32_t pages; /* taken, up to the end of from */
     pa_off off;
 };
 
@@ -115,7 +115,8 @@ static int add_segment(struct big *o)
         return code;
     }
     lane_raise(&o->core->lane, lsn);
-    *b = (struct big_block){.off = ((pa_off)s->slot << o->manager->shift) + big_first_of(o->manager->geometry.segment_size),
+    *b = (struct big_block){.off = ((pa_off)s->slot << o->manager->shift) +
+                                   big_first_of(o->manager->geometry.segment_size),
                             .pages = big_segment_pages(o->manager),
                             .state = BIG_FREE,
                             .whole = true,
@@ -280,8 +281,9 @@ static void merge_into_free(struct big *o, pa_off off, const struct merge *g, en
 static int not_allocated(const struct big *o, pa_off off)
 {
     pa_pptr p = manager_pptr(o->manager, off);
-    return error_set(PA_EINVAL, "segment %llu offset %llu is not the start of an allocated block; it was freed before, or the "
-                                "pointer is wrong",
+    return error_set(PA_EINVAL,
+                     "segment %llu offset %llu is not the start of an allocated block; it was freed before, or the "
+                     "pointer is wrong",
                      (unsigned long long)p.segment, (unsigned long long)p.offset);
 }
 
@@ -356,7 +358,7 @@ int big_free_block(struct big *o, pa_pptr *dst, const struct owner_staging *stag
 
 /* --- segments --------------------------------------------------------------------------------------------------------------- */
 
-/* Whole segments go back, but for one. */
+/* Whole segments go back. */
 void big_release_whole(struct big *o)
 {
     const struct manager *m = o->manager;

@@ -33,9 +33,9 @@ struct big {
     struct core *core;
     struct manager *manager;
     struct big_space space;
-    uint16_t number;        /* of its core line on media, and owner of its segments */
-    bool loaded;            /* the rest is valid */
-    bool incomplete;        /* a free block has no descriptor, for want of DRAM: load again */
+    uint16_t number; /* of its core line on media, and owner of its segments */
+    bool loaded;     /* the rest is valid */
+    bool incomplete; /* a free block has no descriptor, for want of DRAM: load again */
     struct tree *index;
     struct big_free free;
     uint64_t allocated_bytes, allocated_blocks;

@@ -101,8 +101,10 @@ static int shrink(struct big *o, pa_off off, uint32_t pages, uint32_t keep)
     }
     if (right != NULL)
         big_free_remove(&o->free, right);
-    *tail = (struct big_block){.off = off + ((uint64_t)keep << BIG_PAGE_SHIFT), .pages = b.free_pages, .state = (uint8_t)b.free_state,
-                                .filled = true};
+    *tail = (struct big_block){.off = off + ((uint64_t)keep << BIG_PAGE_SHIFT),
+                               .pages = b.free_pages,
+                               .state = (uint8_t)b.free_state,
+                               .filled = true};
     big_free_insert(&o->free, tail);
     return 0;
 }
@@ -153,7 +155,8 @@ int big_resize(struct big *o, pa_pptr block, size_t size, bool *ret_done)
     else if (want > pages)
         code = grow(o, off, pages, want, right);
     if (code != 0)
-        return want < pages || code == PA_ENOSPC || code == PA_ENOMEM ? 0 : code; /* the caller moves the block instead */
+        return want < pages || code == PA_ENOSPC || code == PA_ENOMEM ? 0
+                                                                      : code; /* the caller moves the block instead */
     *ret_done = true;
     o->allocated_bytes += (uint64_t)want << BIG_PAGE_SHIFT;
     o->allocated_bytes -= (uint64_t)pages << BIG_PAGE_SHIFT;

@@ -93,20 +93,18 @@ int big_redo(const struct manager *m, struct media_tally *t, const struct pm_lan
 {
     struct big_entry b;
     if (!big_entry_decode(e, &b))
-        return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: it is no change of a block index; restore the pool "
-                                      "from a backup",
+        return error_set(PA_ECORRUPT,
+                         "pool.pa: lane %u, entry with LSN %llu: it is no change of a block index; restore the pool "
+                         "from a backup",
                          lane_number, (unsigned long long)e->lsn);
     struct tree_change changes[BIG_CHANGES_MAX] = {{0}};
     size_t n = 0;
     for (uint32_t i = 0; i < b.changes; i++)
         if (is_leaf(m, b.change[i].leaf)) /* else the leaf was freed after this entry, and so was what it held */
             changes[n++] = b.change[i];
+    tree_refill(m->media, t, m->base, changes, n, e->lsn);
     tree_redo(m->media, m->base, changes, n, e->lsn);
-    for (size_t i = 0; i < n; i++) {
-        const struct pm_tree_leaf *leaf = (const struct pm_tree_leaf *)(m->base + changes[i].leaf);
-        media_flush(m->media, t, leaf, MEDIA_LINE_BYTES);
-        if (changes[i].set != TREE_NO_SLOT)
-            media_flush(m->media, t, &leaf->entry[changes[i].set], sizeof leaf->entry[0]);
-    }
+    for (size_t i = 0; i < n; i++)
+        media_flush(m->media, t, m->base + changes[i].leaf, MEDIA_LINE_BYTES);
     return 0;
 }

@@ -18,7 +18,8 @@ struct big_block {
     uint32_t pages;
     uint8_t state; /* BIG_FREE or BIG_HOLE */
     bool whole;    /* all of its segment, which has no pair in the index */
-    bool filled;   /* some of its space may be there: always if free, sometimes if a hole (merged, or not known since open) */
+    bool
+        filled; /* some of its space may be there: always if free, sometimes if a hole (merged, or not known since open) */
 };
 RB_HEAD(big_size_tree, big_block);
 RB_HEAD(big_address_tree, big_block);

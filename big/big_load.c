@@ -35,16 +35,17 @@ uint64_t big_size_max(uint64_t segment_size)
 /* The walk over the index: where the next pair must begin. */
 struct load {
     struct big *o;
-    uint32_t slot;      /* of the segment that is being covered; 0 = none */
-    pa_off next;        /* end of the last block */
+    uint32_t slot; /* of the segment that is being covered; 0 = none */
+    pa_off next;   /* end of the last block */
     bool last_was_free;
-    uint8_t *covered;   /* per slot: has pairs */
+    uint8_t *covered; /* per slot: has pairs */
 };
 
 static int bad_pair(const struct load *l, uint64_t key, const char *what)
 {
     pa_pptr p = manager_pptr(l->o->manager, key);
-    return error_set(PA_ECORRUPT, "block index %u: the pair of segment %llu offset %llu %s; restore the pool from a backup",
+    return error_set(PA_ECORRUPT,
+                     "block index %u: the pair of segment %llu offset %llu %s; restore the pool from a backup",
                      l->o->number, (unsigned long long)p.segment, (unsigned long long)p.offset, what);
 }
 
@@ -115,6 +116,16 @@ uint32_t big_segment_pages(const struct manager *m)
     return (uint32_t)((m->geometry.segment_size - big_first_of(m->geometry.segment_size)) >> BIG_PAGE_SHIFT);
 }
 
+/* Without a pair nothing tells whether there are holes, so the file is asked. */
+static int whole_state(const struct big *o, const struct segment *s, enum big_state *ret_state)
+{
+    uint64_t resident = 0;
+    int code = o->manager->sparse ? 0 : file_resident_bytes(o->manager->dir, &s->file, &resident);
+    bool holes = !o->manager->sparse && resident < s->file.size;
+    *ret_state = holes ? BIG_HOLE : BIG_FREE;
+    return code;
+}
+
 /* Segments of ours without a pair are free as a whole. */
 static int add_whole(struct big *o, const uint8_t *covered)
 {
@@ -122,7 +133,10 @@ static int add_whole(struct big *o, const uint8_t *covered)
     for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++)
         if (!covered[slot] && is_mine(o, manager_segment(m, slot))) {
             pa_off off = ((pa_off)slot << m->shift) + big_first_of(m->geometry.segment_size);
-            int code = add_free(o, off, big_segment_pages(m), BIG_FREE, true);
+            enum big_state state = BIG_FREE;
+            int code = whole_state(o, manager_segment(m, slot), &state);
+            if (code == 0)
+                code = add_free(o, off, big_segment_pages(m), state, true);
             if (code != 0)
                 return code;
         }
@@ -151,7 +165,8 @@ static int open_index(struct big *o)
         return 0;
     pa_off off = manager_off(o->manager, root);
     if (root.segment >= o->manager->slots || !o->space.leaves.is_valid(o->space.leaves.context, off, TREE_HEADER_BYTES))
-        return error_set(PA_ECORRUPT, "pool.pa: core line %u names no block index; restore the pool from a backup", o->number);
+        return error_set(PA_ECORRUPT, "pool.pa: core line %u names no block index; restore the pool from a backup",
+                         o->number);
     return tree_open(&o->space.leaves, off, TREE_RULE_LOG, &o->index);
 }
 

@@ -83,6 +83,10 @@ struct tree_change {
 #define TREE_CHANGES_MAX 8u
 int tree_prepare(struct tree *t, struct tree_change *changes, const bool *remove, size_t n, uint64_t lsn,
                  struct media_tally *tally);
+/** Recovery, before tree_redo: fill the slots of leaves that are older than lsn with the changes' keys and values; durable on
+ *  return. */
+void tree_refill(const struct media *m, struct media_tally *t, char *base, const struct tree_change *changes, size_t n,
+                 uint64_t lsn);
 /** Make the n changes of log entry lsn in place. Idempotent: leaves that reflect lsn are left alone. The header
  *  lines are not written back: the caller does that before it drops the entry. */
 void tree_redo(const struct media *m, char *base, const struct tree_change *changes, size_t n, uint64_t lsn);

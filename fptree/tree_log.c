@@ -8,11 +8,12 @@
  *   started                                               |                  |
  * 2 the caller logs {leaf, slots, key, value}; fence      | the decision and | the caller's recovery calls tree_redo
  *                                                         | the entries      |
- * 3 tree_redo: entry (again), fingerprint, bitmap, LSN in | maybe            | as 2, if the header line has an older LSN
- *   place, not written back                               |                  |
+ * 3 tree_redo: fingerprint, bitmap, LSN in place, not      | maybe            | tree_refill, fence, tree_redo, if the
+ *   written back                                          |                  | header line has an older LSN
  *
- * A header line that has the LSN implies that 2's fence was passed, so the entries are durable then; a header line that has an
- * older one is redone from the log entry, which also holds key and value in case their line did not arrive.
+ * A header line that has the LSN implies that 2's fence, or tree_refill's, was passed, so the entries are durable then. For a
+ * header line that has an older one the log entry gives key and value, in case their line did not arrive, or holds what an
+ * older entry of the same recovery has put there.
  */
 #include "base/error.h"
 #include "fptree/tree_inner.h"
@@ -111,6 +112,21 @@ static void redo_change(const struct media *m, struct pm_tree_leaf *leaf, const 
         bitmap |= UINT64_C(1) << c->set;
     }
     media_store64(m, &leaf->bitmap, bitmap);
+}
+
+void tree_refill(const struct media *m, struct media_tally *t, char *base, const struct tree_change *changes, size_t n,
+                 uint64_t lsn)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct tree_change *c = &changes[i];
+        struct pm_tree_leaf *leaf = (struct pm_tree_leaf *)(base + c->leaf);
+        if (c->set == TREE_NO_SLOT || tree_load(&leaf->lsn) >= lsn)
+            continue;
+        if (leaf->entry[c->set].key != c->key || leaf->entry[c->set].value != c->value)
+            tree_leaf_fill(m, leaf, c->set, c->key, c->value);
+        media_flush(m, t, &leaf->entry[c->set], sizeof leaf->entry[0]);
+    }
+    media_drain(m, t); /* before the header line: one that has the LSN vouches for the entries */
 }
 
 static bool is_repeated(const struct tree_change *changes, size_t i)

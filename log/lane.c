@@ -15,7 +15,7 @@ static uint64_t entry_checksum(const struct pm_lane_entry *e)
     return XXH3_64bits(e, CHECKSUMMED_BYTES);
 }
 
-/* Lines one entry can touch: a slab's lines when it formats. */
+/* Room for this many lines per entry; an entry that formats touches up to eleven, and a full list is written back early. */
 #define TOUCHED_PER_ENTRY 2u
 #define TOUCHED_MIN       64u
 
@@ -146,9 +146,10 @@ static uint32_t find_newest(const struct pm_lane_entry *ring, uint32_t entries, 
 
 static int broken_ring(unsigned number, uint32_t index)
 {
-    return error_set(PA_ECORRUPT,
-                     "pool.pa: lane %u entry %u is damaged; restore the pool from a backup, or have it checked and repaired",
-                     number, index);
+    return error_set(
+        PA_ECORRUPT,
+        "pool.pa: lane %u entry %u is damaged; restore the pool from a backup, or have it checked and repaired", number,
+        index);
 }
 
 int lane_scan(const struct pm_lane_entry *ring, uint32_t entries, unsigned number, struct lane_scan *ret)

@@ -37,20 +37,20 @@ struct lane_touched {
 struct lane {
     const struct media *media;
     struct pm_lane_entry *ring;
-    uint32_t entries;   /* power of two */
-    uint32_t next;      /* ring index that the next entry is written to */
-    uint64_t lsn;       /* of the newest entry */
-    uint32_t memo;      /* stamp of the current quarter's pass; never 0 */
+    uint32_t entries; /* power of two */
+    uint32_t next;    /* ring index that the next entry is written to */
+    uint64_t lsn;     /* of the newest entry */
+    uint32_t memo;    /* stamp of the current quarter's pass; never 0 */
     struct lane_touched touched[LANE_QUARTERS];
 };
 
 /** One allocator object's lock, lane and counters, shared by the allocators of a core. */
 struct core {
-    struct lock lock;        /* LOCK_RANK_CORE; guards all of the core's objects */
+    struct lock lock; /* LOCK_RANK_CORE; guards all of the core's objects */
     struct lane lane;
     struct media_tally tally; /* since open */
     unsigned index;
-    struct lock staging;     /* LOCK_RANK_STAGING; guards the staging owner of the core's line */
+    struct lock staging; /* LOCK_RANK_STAGING; guards the staging owner of the core's line */
 } __attribute__((aligned(128)));
 
 /** Make ready for use an all-zero or recovered ring whose newest entry stands before index next. PA_ENOMEM. */
@@ -81,9 +81,9 @@ static inline void lane_raise(struct lane *l, uint64_t lsn)
 
 /** What a ring on media holds. */
 struct lane_scan {
-    uint32_t newest;   /* ring index of the newest valid entry */
-    uint32_t valid;    /* entries from the oldest to the newest; 0 = empty */
-    uint64_t lsn;      /* of the newest */
+    uint32_t newest; /* ring index of the newest valid entry */
+    uint32_t valid;  /* entries from the oldest to the newest; 0 = empty */
+    uint64_t lsn;    /* of the newest */
 };
 /** Read a ring. PA_ECORRUPT (with a sentence that names lane number `number`) if it breaks invariant 1 in a way that no crash can. */
 int lane_scan(const struct pm_lane_entry *ring, uint32_t entries, unsigned number, struct lane_scan *ret);

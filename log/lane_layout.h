@@ -15,7 +15,7 @@ enum lane_op {
     LANE_OP_BIG_FREE,    /* the same; LANE_FLAG_REPLACE */
     LANE_OP_BIG_CHANGE,  /* changes of the block index that concern no owner pointer */
     LANE_OP_HUGE_ALLOC,
-    LANE_OP_HUGE_FREE,   /* LANE_FLAG_REPLACE */
+    LANE_OP_HUGE_FREE, /* LANE_FLAG_REPLACE */
     LANE_OP_COUNT
 };
 
@@ -37,7 +37,8 @@ enum lane_op {
  *    14    2  zero
  *    16    8  block     pa_off of the block
  *    24    8  dst       pa_off of the owner pointer
- *    32   24  argument  per change of the block index: leaf / 64 (5 bytes), slot set, slot cleared; else zero
+ *    32   24  argument  changes of the block index, see big/big_layout.h, which also uses class and the last two bytes of
+ *                       the second word; else zero
  *    56    8  checksum  XXH3 of bytes 0..55
  *
  * Owner and lock: the lane's core. Durable: the fence after the copy. After a crash: redone if the line it changes is older.

@@ -172,9 +172,10 @@ int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
             return 0;
         }
         if (size <= need)
-            return error_set(PA_ENOMEM,
-                             "cannot reserve %llu bytes of address space for %s; raise the limit (ulimit -v) or set max_size",
-                             (unsigned long long)need, d->path);
+            return error_set(
+                PA_ENOMEM,
+                "cannot reserve %llu bytes of address space for %s; raise the limit (ulimit -v) or set max_size",
+                (unsigned long long)need, d->path);
     }
 }
 
@@ -329,6 +330,16 @@ int file_open(struct dir *d, struct file *f, const char *name)
     return 0;
 }
 
+bool file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size)
+{
+    (void)d;
+    ssize_t got;
+    do
+        got = pread(f->fd, to, size, (off_t)offset);
+    while (got < 0 && errno == EINTR);
+    return got == (ssize_t)size;
+}
+
 int file_sync_(struct dir *d, struct file *f, const char *site)
 {
     if (hook_skip(d, FILE_OP_SYNC, site))
@@ -346,8 +357,8 @@ int file_sync_(struct dir *d, struct file *f, const char *site)
 static int refuse_map(const struct dir *d, const char *name, int result)
 {
     if (result == -ENOMEM)
-        return error_set(PA_ENOMEM, "cannot map %s/%s: out of memory, or more mappings than vm.max_map_count allows", d->path,
-                         name);
+        return error_set(PA_ENOMEM, "cannot map %s/%s: out of memory, or more mappings than vm.max_map_count allows",
+                         d->path, name);
     if (result == PMEM2_E_NO_ACCESS)
         return error_set(PA_EACCES, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
     if (result > PMEM2_E_UNKNOWN) /* an errno value */
@@ -356,7 +367,8 @@ static int refuse_map(const struct dir *d, const char *name, int result)
 }
 
 /* Map size bytes from `from` of an open file at offset of the reserved range; size 0 = all of the file. */
-static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset, struct pmem2_map **ret)
+static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset,
+                     struct pmem2_map **ret)
 {
     int failure = hook_before(d, FILE_OP_MAP, f->name, MEDIA_SITE);
     if (failure != 0)
@@ -406,7 +418,8 @@ struct file_tail {
     struct file_tail *next;
 };
 
-int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size, uint64_t offset)
+int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size,
+                  uint64_t offset)
 {
     struct file_tail *tail = calloc(1, sizeof *tail);
     if (tail == NULL)
@@ -451,8 +464,7 @@ void file_close(struct dir *d, struct file *f)
 int file_punch_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site)
 {
     int failure = hook_before(d, FILE_OP_PUNCH, f->name, site);
-    if (failure == 0 &&
-        fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) != 0)
+    if (failure == 0 && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) != 0)
         failure = errno;
     if (failure != 0)
         return refuse(d, failure, "punch a hole into", f->name);
@@ -478,7 +490,8 @@ int file_lock(struct dir *d, struct file *f, bool wait)
     while (failure == 0 && flock(f->fd, how) != 0 && (failure = errno) == EINTR)
         failure = 0;
     if (failure == EWOULDBLOCK)
-        return error_set(PA_ELOCKED, "the pool in %s is open elsewhere; close it there, or wait with PA_WAIT_LOCK", d->path);
+        return error_set(PA_ELOCKED, "the pool in %s is open elsewhere; close it there, or wait with PA_WAIT_LOCK",
+                         d->path);
     struct stat s;
     if (failure == 0 && fstat(f->fd, &s) == 0 && s.st_nlink == 0)
         return error_set(PA_ELOCKED, "%s/%s was replaced by another process meanwhile; try again", d->path, f->name);

@@ -19,18 +19,18 @@
 
 enum file_op {
     FILE_OP_OPEN_DIR,
-    FILE_OP_CREATE,   /* file made, 0 bytes, 0600, O_EXCL | O_NOFOLLOW | O_CLOEXEC */
+    FILE_OP_CREATE, /* file made, 0 bytes, 0600, O_EXCL | O_NOFOLLOW | O_CLOEXEC */
     FILE_OP_OPEN,
     FILE_OP_STAT,
     FILE_OP_ALLOCATE, /* space reserved and size set: fallocate, or ftruncate when sparse; detail = size */
     FILE_OP_PUNCH,
-    FILE_OP_MAP,      /* detail = offset in the file and size of what was mapped */
-    FILE_OP_SYNC,     /* fsync of the file: its size and allocation */
+    FILE_OP_MAP,  /* detail = offset in the file and size of what was mapped */
+    FILE_OP_SYNC, /* fsync of the file: its size and allocation */
     FILE_OP_UNLINK,
     FILE_OP_SYNC_DIR, /* fsync of the directory: names */
     FILE_OP_RENAME,
     FILE_OP_LOCK,
-    FILE_OP_RESERVE   /* address range */
+    FILE_OP_RESERVE /* address range */
 };
 
 /** A test's seam: injects failures and sees what was done. */
@@ -47,12 +47,12 @@ struct file_hooks {
 
 /** The directory and the address range of one pool. */
 struct dir {
-    char *path;     /* for sentences */
+    char *path; /* for sentences */
     int fd;
     bool read_only; /* files are opened read-only and mapped privately */
     const struct file_hooks *hooks;
     struct pmem2_vm_reservation *reservation;
-    char *base;     /* first byte of the reserved range */
+    char *base; /* first byte of the reserved range */
     uint64_t reserved_bytes;
 };
 
@@ -60,11 +60,11 @@ struct file_tail; /* a mapping of what a file was grown by */
 
 /** One file of the pool. */
 struct file {
-    int fd;         /* -1 after file_close_descriptor */
+    int fd; /* -1 after file_close_descriptor */
     char name[32];
-    uint64_t size;  /* bytes */
+    uint64_t size; /* bytes */
     struct pmem2_map *map;
-    void *address;  /* NULL while not mapped */
+    void *address; /* NULL while not mapped */
     struct file_tail *tails;
 };
 
@@ -96,6 +96,8 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
 #define file_create(d, f, name, size, sparse) file_create_((d), (f), (name), (size), (sparse), MEDIA_SITE)
 /** Open an existing regular file of the directory. PA_ENOENT, PA_ECORRUPT (not a regular file), PA_EACCES. */
 int file_open(struct dir *d, struct file *f, const char *name);
+/** Copy size bytes at offset of a file that is not mapped yet; false if it has not got them. */
+bool file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size);
 int file_sync_(struct dir *d, struct file *f, const char *site);
 #define file_sync(d, f) file_sync_((d), (f), MEDIA_SITE)
 /** Map the whole file at offset of the reserved range (private and writable when the directory is read-only). */
@@ -104,7 +106,8 @@ int file_map(struct dir *d, struct file *f, uint64_t offset);
 int file_map_part(struct dir *d, struct file *f, uint64_t size, uint64_t offset);
 /** Map [from, from + size) of a file at offset of the reserved range and keep that with the mapped file f; opened is the same
  *  file with a descriptor. Nothing that is mapped moves or goes away meanwhile. */
-int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size, uint64_t offset);
+int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size,
+                  uint64_t offset);
 void file_unmap(struct dir *d, struct file *f);
 /** Close the descriptor; the mapping stays. A pool may have more files than a process may have descriptors. */
 void file_close_descriptor(struct file *f);

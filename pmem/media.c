@@ -128,10 +128,11 @@ int media_init(struct media *m, const struct dir *d, const struct file *mapped, 
         process = true; /* a private mapping has no media behind it */
     } else if (dir_is_volatile(d) && !granularity_forced()) {
         if (durability == PA_DURABILITY_POWER)
-            return error_set(PA_ENOTSUP,
-                             "%s is on a memory file system, which does not survive power failure; use a directory on a "
-                             "DAX or disk file system, or PA_DURABILITY_PROCESS",
-                             d->path);
+            return error_set(
+                PA_ENOTSUP,
+                "%s is on a memory file system, which does not survive power failure; use a directory on a "
+                "DAX or disk file system, or PA_DURABILITY_PROCESS",
+                d->path);
         process = true;
     }
     m->read_only = d->read_only;
@@ -148,7 +149,8 @@ int media_accepts(const struct media *m, const struct file *mapped)
         return 0;
     if (mode_of(pmem2_map_get_store_granularity(mapped->map)) <= m->mode)
         return 0;
-    return error_set(PA_ENOTSUP, "%s lies on a file system that needs stronger write-back than the pool file does; keep the "
-                                 "pool's directories on file systems of one kind",
+    return error_set(PA_ENOTSUP,
+                     "%s lies on a file system that needs stronger write-back than the pool file does; keep the "
+                     "pool's directories on file systems of one kind",
                      mapped->name);
 }

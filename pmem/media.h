@@ -42,10 +42,10 @@ struct media_tally {
 };
 
 enum media_event {
-    MEDIA_EVENT_STORE,   /* [address, address + size) has just been stored, in ascending 8-byte steps */
+    MEDIA_EVENT_STORE,    /* [address, address + size) has just been stored, in ascending 8-byte steps */
     MEDIA_EVENT_STORE_NT, /* the same by non-temporal stores: needs no flush, only a drain */
-    MEDIA_EVENT_FLUSH,   /* write-back of the lines of [address, address + size) */
-    MEDIA_EVENT_DRAIN    /* fence; address and size are 0 */
+    MEDIA_EVENT_FLUSH,    /* write-back of the lines of [address, address + size) */
+    MEDIA_EVENT_DRAIN     /* fence; address and size are 0 */
 };
 
 /** The recording back end's seam. Used in mode MEDIA_RECORD only. */
@@ -160,8 +160,7 @@ static inline void media_drain_(const struct media *m, struct media_tally *t, co
     media_drain_slow_(m, site);
 }
 
-#define media_persist(m, tally, address, size)                                                                         \
-    (media_flush((m), (tally), (address), (size)), media_drain((m), (tally)))
+#define media_persist(m, tally, address, size) (media_flush((m), (tally), (address), (size)), media_drain((m), (tally)))
 
 /** Copy one whole 64-byte line, both sides line-aligned, so that it needs no flush, only a drain. Arrives as a prefix of its
  *  eight words. Non-temporal where that pays. */

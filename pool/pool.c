@@ -15,7 +15,8 @@ int pool_refuse_owner(const pa_pool *pool, const pa_pptr *dst)
         return error_set(PA_EINVAL, "the owner pointer at %p is not aligned to 16 bytes", (const void *)dst);
     if (pool->read_only)
         return error_set(PA_EACCES, "the pool in %s is open read-only", pool->dir.path);
-    return error_set(PA_EINVAL, "the owner pointer at %p does not lie in a block of the pool in %s; owners must be in the pool",
+    return error_set(PA_EINVAL,
+                     "the owner pointer at %p does not lie in a block of the pool in %s; owners must be in the pool",
                      (const void *)dst, pool->dir.path);
 }
 
@@ -70,8 +71,9 @@ static int allocate_anywhere(pa_pool *pool, pa_pptr *dst, unsigned class_index, 
         lock_release(&pool->cores[i].lock);
     }
     if (code == PA_ENOSPC)
-        return error_set(PA_ENOSPC, "the pool in %s has no free block of %u bytes and cannot grow; free blocks, or raise max_size "
-                                    "or the file system's space",
+        return error_set(PA_ENOSPC,
+                         "the pool in %s has no free block of %u bytes and cannot grow; free blocks, or raise max_size "
+                         "or the file system's space",
                          pool->dir.path, small_class_bytes(class_index));
     return code;
 }
@@ -84,7 +86,8 @@ static int refuse_size(size_t size)
 }
 
 /* From any allocator that the core serves; the core is locked. */
-static int allocate_big_on(pa_pool *pool, unsigned core, pa_pptr *dst, size_t size, size_t alignment, enum big_growth growth)
+static int allocate_big_on(pa_pool *pool, unsigned core, pa_pptr *dst, size_t size, size_t alignment,
+                           enum big_growth growth)
 {
     int code = PA_ENOSPC;
     for (unsigned i = core; code == PA_ENOSPC && i < pool->big_count; i += pool->core_count) {
@@ -109,9 +112,11 @@ int pool_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment
         lock_release(&pool->cores[i].lock);
     }
     if (code == PA_ENOSPC)
-        return error_set(PA_ENOSPC, "the pool in %s has no free block of %zu bytes and cannot grow; free blocks, or raise max_size "
-                                    "or the file system's space",
-                         pool->dir.path, size);
+        return error_set(
+            PA_ENOSPC,
+            "the pool in %s has no free block of %zu bytes and cannot grow; free blocks, or raise max_size "
+            "or the file system's space",
+            pool->dir.path, size);
     return code;
 }
 
@@ -169,7 +174,8 @@ static inline unsigned core_of(const pa_pool *pool, enum segment_kind kind, unsi
 }
 
 /* Free in the segment's allocator, whoever that is once its core is locked. *ret_done false: the segment changed hands. */
-static int free_in_segment(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging, bool *ret_done)
+static int free_in_segment(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging,
+                           bool *ret_done)
 {
     enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_acquire);
     unsigned owner = atomic_load_explicit(&s->owner, memory_order_relaxed);

@@ -36,7 +36,8 @@ static bool holds(const struct manager *m, pa_off off, unsigned class_index)
 {
     pa_pptr p = manager_pptr(m, off);
     struct segment *s = manager_segment(m, p.segment);
-    return segment_is_present(s) && atomic_load(&s->kind) == SEGMENT_KIND_SMALL && small_holds(m, s, p.offset, class_index);
+    return segment_is_present(s) && atomic_load(&s->kind) == SEGMENT_KIND_SMALL &&
+           small_holds(m, s, p.offset, class_index);
 }
 
 bool pool_is_leaf(const struct manager *m, pa_off off)

@@ -28,7 +28,7 @@ static void check_segments(struct report *r)
         if (!segment_is_present(s))
             continue;
         if (atomic_load(&s->kind) == SEGMENT_KIND_HUGE)
-            continue; /* open has looked at all there is: header, extent, slots */
+            continue;                         /* open has looked at all there is: header, extent, slots */
         int code = small_check_segment(m, s); /* whatever the kind: the line area keeps what it holds */
         if (code != 0)
             finding(r, code);
@@ -55,8 +55,9 @@ static void check_root(struct report *r)
     bool unfinished = line->check == ROOT_MAKING && (null || pool_usable_size(r->pool, line->root) != 0);
     bool ready = line->check == superblock_root_check(line) && pool_usable_size(r->pool, line->root) >= line->size;
     if (!none && !unfinished && !ready)
-        finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a "
-                                          "backup",
+        finding(r, error_set(PA_ECORRUPT,
+                             "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a "
+                             "backup",
                              r->pool->dir.path, POOL_ROOT_OFFSET));
 }
 
@@ -67,8 +68,9 @@ static void check_staged(struct report *r)
     for (uint32_t i = 0; i < m->geometry.lanes; i++) {
         pa_pptr staged = manager_core_line(m, i)->staging;
         if (!pa_is_null(staged) && pool_usable_size(r->pool, staged) == 0)
-            finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the "
-                                              "file from a backup",
+            finding(r, error_set(PA_ECORRUPT,
+                                 "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the "
+                                 "file from a backup",
                                  r->pool->dir.path, i));
     }
 }
@@ -101,16 +103,19 @@ static int check_name(const char *name, void *arg)
     else
         segment_name(exact, slot);
     const struct manager *m = &r->pool->manager;
-    if (strcmp(exact, name) == 0 && slot < m->geometry.slots && segment_word_state(m->table[slot]) != SEGMENT_STATE_FREE &&
+    if (strcmp(exact, name) == 0 && slot < m->geometry.slots &&
+        segment_word_state(m->table[slot]) != SEGMENT_STATE_FREE &&
         huge == (segment_word_kind(m->table[slot]) == SEGMENT_KIND_HUGE))
         return 0;
     if (!huge && strcmp(exact, name) == 0 && slot < m->slots && m->table[slot] == 0 && is_own_segment(r, name, slot)) {
-        finding(r, error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": table word of slot %u is zero, but %s is a segment of this pool; "
-                                          "restore the file from a backup",
+        finding(r, error_set(PA_ECORRUPT,
+                             "%s/" POOL_FILE_NAME ": table word of slot %u is zero, but %s is a segment of this pool; "
+                             "restore the file from a backup",
                              r->pool->dir.path, slot, name));
         return 0;
     }
-    fprintf(r->text, "note: %s/%s belongs to no slot of the pool; it is not used and may be removed\n", r->pool->dir.path, name);
+    fprintf(r->text, "note: %s/%s belongs to no slot of the pool; it is not used and may be removed\n",
+            r->pool->dir.path, name);
     return 0;
 }
 

@@ -32,8 +32,8 @@ static int check_options(const char *dir, const pa_options *o, bool create)
         return error_set(PA_ENOTSUP, "only PA_GUARANTEE_STRICT is available in this version");
     if (o->flags & PA_READ_ONLY)
         return error_set(PA_EINVAL, "a pool cannot be created read-only");
-    if (o->segment_size != 0 && (!is_power_of_two(o->segment_size) || o->segment_size < SEGMENT_SIZE_MIN ||
-                                 o->segment_size > SEGMENT_SIZE_MAX))
+    if (o->segment_size != 0 &&
+        (!is_power_of_two(o->segment_size) || o->segment_size < SEGMENT_SIZE_MIN || o->segment_size > SEGMENT_SIZE_MAX))
         return error_set(PA_EINVAL, "segment_size %llu is not a power of two between 1 MiB and 16 GiB",
                          (unsigned long long)o->segment_size);
     return 0;
@@ -99,8 +99,8 @@ static int make_cores(pa_pool *pool, unsigned wanted, const uint32_t *next, uint
         return error_set(PA_ENOMEM, "no memory for %u allocators", count);
     for (unsigned i = 0; i < count; i++) {
         struct core *core = &pool->cores[i];
-        int code = lane_init(&core->lane, &pool->media, recovery_ring(&pool->manager, i), pool->manager.geometry.lane_entries,
-                             next[i], lsn);
+        int code = lane_init(&core->lane, &pool->media, recovery_ring(&pool->manager, i),
+                             pool->manager.geometry.lane_entries, next[i], lsn);
         if (code != 0)
             return code;
         lock_init(&core->lock, LOCK_RANK_CORE);
@@ -155,6 +155,8 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblo
     if (next == NULL)
         return error_set(PA_ENOMEM, "no memory to read %u lanes", geometry->lanes);
     uint64_t lsn = 0;
+    /* A ready root that a killed process left in the cache only would be made anew after a power failure. */
+    media_persist(&pool->media, &pool->open_tally, pool_root_line(pool), sizeof *pool_root_line(pool));
     code = recovery_run(&pool->manager, &pool->open_tally, pool_is_leaf, next, &lsn);
     pool->manager.lsn_floor = lsn;
     if (code == 0)
@@ -187,7 +189,8 @@ static int create_in(pa_pool *pool, const char *dir, const pa_options *o, const 
                                          .segment_size = o->segment_size != 0 ? o->segment_size : SEGMENT_SIZE_DEFAULT,
                                          .max_size = o->max_size,
                                          .lanes = params->lanes != 0 ? params->lanes : lanes_for(o),
-                                         .lane_entries = params->lane_entries != 0 ? params->lane_entries : LANE_ENTRIES_DEFAULT,
+                                         .lane_entries =
+                                             params->lane_entries != 0 ? params->lane_entries : LANE_ENTRIES_DEFAULT,
                                          .slots = params->slots,
                                          .guarantee = o->guarantee,
                                          .flags = o->flags & PA_SPARSE};

@@ -13,14 +13,16 @@ static void root_finish(pa_pool *pool, struct pm_root *line, size_t size)
     media_set(m, block, 0, usable);
     media_persist(m, &t, block, usable); /* before check: which says that the block is zero */
     media_store64(m, &line->size, size);
-    media_store64(m, &line->check, superblock_root_check(line)); /* after size, in its line: a prefix never has it alone */
+    media_store64(m, &line->check,
+                  superblock_root_check(line)); /* after size, in its line: a prefix never has it alone */
     media_persist(m, &t, line, sizeof *line);
     pool_count(pool, &t);
 }
 
 static int root_corrupt(const pa_pool *pool)
 {
-    return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a backup",
+    return error_set(PA_ECORRUPT,
+                     "%s/" POOL_FILE_NAME ": the root line at offset %u is damaged; restore the file from a backup",
                      pool->dir.path, POOL_ROOT_OFFSET);
 }
 
@@ -34,12 +36,11 @@ static int root_corrupt(const pa_pool *pool)
  */
 static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
 {
-    if (line->check != ROOT_MAKING) {
-        struct media_tally t = {0};
-        media_store64(&pool->media, &line->check, ROOT_MAKING);
-        media_persist(&pool->media, &t, &line->check, sizeof line->check); /* before the allocation: check zero means root null */
-        pool_count(pool, &t);
-    }
+    struct media_tally t = {0};
+    media_store64(&pool->media, &line->check, ROOT_MAKING); /* again, if a killed process left it in the cache only */
+    media_persist(&pool->media, &t, &line->check,
+                  sizeof line->check); /* before the allocation: check zero means root null */
+    pool_count(pool, &t);
     if (!pa_is_null(line->root) && pool_usable_size(pool, line->root) < size) {
         /* An earlier process asked for less and died before it got it: that block was never anybody's. */
         struct segment *s = manager_segment(&pool->manager, line->root.segment);
@@ -74,7 +75,8 @@ static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
     if (line->check != superblock_root_check(line) || usable == 0)
         return root_corrupt(pool);
     if (size > usable)
-        return error_set(PA_EINVAL, "the root block has %zu bytes, %zu were asked for; the size is fixed by the first pa_root",
+        return error_set(PA_EINVAL,
+                         "the root block has %zu bytes, %zu were asked for; the size is fixed by the first pa_root",
                          usable, size);
     *ret_root = line->root;
     return 0;

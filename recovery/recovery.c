@@ -26,7 +26,8 @@ static int bad_entry(const struct pm_lane_entry *e, uint32_t lane, const char *w
 static pa_pptr *owner_at(const struct manager *m, pa_off dst)
 {
     uint64_t cores = superblock_cores_offset(&m->geometry);
-    bool in_core_line = dst >= cores && dst < m->geometry.table_offset && (dst - cores) % POOL_CORE_BYTES < 2 * sizeof(pa_pptr);
+    bool in_core_line =
+        dst >= cores && dst < m->geometry.table_offset && (dst - cores) % POOL_CORE_BYTES < 2 * sizeof(pa_pptr);
     if (dst == POOL_ROOT_OFFSET || (in_core_line && dst % sizeof(pa_pptr) == 0))
         return (pa_pptr *)(m->base + dst);
     pa_pptr p = manager_pptr(m, dst);
@@ -34,12 +35,14 @@ static pa_pptr *owner_at(const struct manager *m, pa_off dst)
     if (!segment_is_present(s) || p.offset % sizeof(pa_pptr) != 0)
         return NULL;
     bool huge = s->slots > 1 || atomic_load(&s->kind) == SEGMENT_KIND_HUGE;
-    if (huge ? dst < atomic_load(&s->block) || dst + sizeof(pa_pptr) > atomic_load(&s->end) : p.offset < SEGMENT_HEADER_BYTES)
+    if (huge ? dst < atomic_load(&s->block) || dst + sizeof(pa_pptr) > atomic_load(&s->end)
+             : p.offset < SEGMENT_HEADER_BYTES)
         return NULL;
     return (pa_pptr *)(m->base + dst);
 }
 
-static int finish_release(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane, pa_pptr *dst)
+static int finish_release(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane,
+                          pa_pptr *dst)
 {
     struct owner_staging staging = {NULL, e->staging};
     bool replaces = (e->flags & LANE_FLAG_REPLACE) != 0;
@@ -83,8 +86,8 @@ static int finish_owner(struct manager *m, struct media_tally *t, const struct p
 /* Two passes over all lanes: the second changes leaves of block indexes, which are blocks that the first may find freed. */
 enum pass { PASS_SMALL, PASS_BIG };
 
-static int redo_entry(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane, enum pass pass,
-                      bool (*is_leaf)(const struct manager *m, pa_off leaf))
+static int redo_entry(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane,
+                      enum pass pass, bool (*is_leaf)(const struct manager *m, pa_off leaf))
 {
     switch (e->op) {
     case LANE_OP_SMALL_ALLOC:
@@ -107,16 +110,21 @@ static int replay(struct manager *m, struct media_tally *t, const struct lane_sc
     int code = 0;
     for (uint32_t lane = 0; lane < m->geometry.lanes; lane++)
         for (uint32_t i = 0; code == 0 && i < scans[lane].valid; i++)
-            code = redo_entry(m, t, lane_scan_entry(recovery_ring(m, lane), entries, &scans[lane], i), lane, pass, is_leaf);
+            code = redo_entry(m, t, lane_scan_entry(recovery_ring(m, lane), entries, &scans[lane], i), lane, pass,
+                              is_leaf);
     return code;
 }
 
 static int finish_owners(struct manager *m, struct media_tally *t, const struct lane_scan *scans)
 {
     int code = 0;
-    for (uint32_t lane = 0; code == 0 && lane < m->geometry.lanes; lane++)
-        if (scans[lane].valid != 0)
-            code = finish_owner(m, t, &recovery_ring(m, lane)[scans[lane].newest], lane);
+    for (uint32_t lane = 0; code == 0 && lane < m->geometry.lanes; lane++) {
+        if (scans[lane].valid == 0)
+            continue;
+        const struct pm_lane_entry *newest = &recovery_ring(m, lane)[scans[lane].newest];
+        media_flush(m->media, t, newest, sizeof *newest); /* a killed process may have left it in the cache only */
+        code = finish_owner(m, t, newest, lane);
+    }
     return code;
 }
 
@@ -172,7 +180,9 @@ int recovery_run(struct manager *m, struct media_tally *t, bool (*is_leaf)(const
     if (code == 0)
         code = finish_owners(m, t, scans);
     if (code == 0)
-        media_drain(m->media, t); /* before DONE: it ends the redo of owner pointers; and before a new entry overwrites an old one */
+        media_drain(
+            m->media,
+            t); /* before DONE: it ends the redo of owner pointers; and before a new entry overwrites an old one */
     for (uint32_t lane = 0; code == 0 && lane < lanes; lane++)
         if (scans[lane].valid != 0 && recovery_ring(m, lane)[scans[lane].newest].op != LANE_OP_DONE)
             code = close_lane(m, t, lane, ret_lsn, &ret_next[lane]);

@@ -27,11 +27,13 @@ static int check_run(const struct manager *m, uint32_t slot, uint64_t word)
     for (uint32_t i = 1; free_after && i <= more; i++)
         free_after = m->table[slot + i] == 0;
     if (!free_after)
-        return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": slots that huge file %u covers belong to others too; restore the "
-                                      "file from a backup",
+        return error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME ": slots that huge file %u covers belong to others too; restore the "
+                         "file from a backup",
                          m->dir->path, slot);
     if (slot + more >= m->slots)
-        return error_set(PA_ENOMEM, "the address range for %s ends before huge file %u does; raise the limit (ulimit -v)",
+        return error_set(PA_ENOMEM,
+                         "the address range for %s ends before huge file %u does; raise the limit (ulimit -v)",
                          m->dir->path, slot);
     return 0;
 }
@@ -44,8 +46,9 @@ static int open_huge(struct manager *m, uint32_t slot)
     if (code != 0)
         return code;
     if (s->slots != segment_word_more_slots(word) + 1) { /* a growth that a crash cut off had claimed more */
-        provider_set_word(m, slot, segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, segment_word_owner(word), s->slots - 1,
-                                                     slot));
+        provider_set_word(m, slot,
+                          segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, segment_word_owner(word),
+                                            s->slots - 1, slot));
     }
     atomic_init(&s->owner, (uint16_t)segment_word_owner(word));
     atomic_init(&s->kind, SEGMENT_KIND_HUGE);
@@ -62,7 +65,8 @@ static int open_slot(struct manager *m, uint32_t slot)
     if (word == 0)
         return 0;
     if (slot < m->first_slot)
-        return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": slot %u belongs to the pool file but its table word is not zero",
+        return error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME ": slot %u belongs to the pool file but its table word is not zero",
                          m->dir->path, slot);
     if (slot >= m->slots)
         return error_set(PA_ENOMEM, "the address range for %s ends before segment %u; raise the limit (ulimit -v)",
@@ -75,6 +79,11 @@ static int open_slot(struct manager *m, uint32_t slot)
         return open_huge(m, slot);
     if (segment_word_state(word) != SEGMENT_STATE_READY)
         return 0; /* a lane may still make it ready; else manager_finish removes it */
+    if (segment_word_owner(word) >= m->geometry.lanes)
+        return error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME ": table word of slot %u names owner %u, there are %u; restore the file "
+                         "from a backup",
+                         m->dir->path, slot, segment_word_owner(word), m->geometry.lanes);
     struct segment *s = segment_new(slot);
     if (s == NULL)
         return PA_ENOMEM;
@@ -118,6 +127,15 @@ struct pm_core *manager_core_line(const struct manager *m, uint32_t lane)
     return (struct pm_core *)((char *)m->pool_file->address + superblock_cores_offset(&m->geometry)) + lane;
 }
 
+/* What a killed process left in caches only, this open has already acted upon; so it must not be lost any more. */
+static int make_open_durable(struct manager *m)
+{
+    if (m->media->read_only)
+        return 0;
+    media_persist(m->media, &m->tally, m->table, atomic_load(&m->slots_end) * sizeof *m->table);
+    return m->media->mode == MEDIA_PROCESS ? 0 : dir_sync(m->dir);
+}
+
 int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,
                  const struct pm_superblock *geometry, uint64_t max_size, bool sparse)
 {
@@ -138,14 +156,14 @@ int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const
         manager_close(m);
         return PA_ENOMEM;
     }
-    for (uint32_t slot = 0; slot < geometry->slots; slot++) {
-        int code = open_slot(m, slot);
-        if (code != 0) {
-            manager_close(m);
-            return code;
-        }
-    }
-    return 0;
+    int code = 0;
+    for (uint32_t slot = 0; code == 0 && slot < geometry->slots; slot++)
+        code = open_slot(m, slot);
+    if (code == 0)
+        code = make_open_durable(m);
+    if (code != 0)
+        manager_close(m);
+    return code;
 }
 
 void manager_close(struct manager *m)
@@ -173,7 +191,8 @@ void manager_close(struct manager *m)
 int manager_count_bytes(struct manager *m, uint64_t bytes)
 {
     if (m->max_size != 0 && m->file_bytes + bytes > m->max_size)
-        return error_set(PA_ENOSPC, "the pool in %s has reached its limit (max_size %llu bytes); free blocks or raise the limit",
+        return error_set(PA_ENOSPC,
+                         "the pool in %s has reached its limit (max_size %llu bytes); free blocks or raise the limit",
                          m->dir->path, (unsigned long long)m->max_size);
     m->file_bytes += bytes;
     return 0;
@@ -193,8 +212,8 @@ static int claim_slot(struct manager *m, uint32_t *ret_slot)
             return 0;
         }
     m->file_bytes -= m->geometry.segment_size;
-    return error_set(PA_ENOSPC, "the pool in %s has used its whole address range of %u segments; free blocks", m->dir->path,
-                     m->slots);
+    return error_set(PA_ENOSPC, "the pool in %s has used its whole address range of %u segments; free blocks",
+                     m->dir->path, m->slots);
 }
 
 static void unclaim_slot(struct manager *m, uint32_t slot)
@@ -287,6 +306,8 @@ static int on_range(struct manager *m, pa_off off, uint64_t size,
     if (code != 0)
         return code;
     code = operation(m->dir, &f, off - ((uint64_t)s->slot << m->shift), size, MEDIA_SITE);
+    if (code == 0 && m->media->mode != MEDIA_PROCESS)
+        code = file_sync(m->dir, &f); /* before a block of it is handed out: the reservation must not be lost */
     file_close(m->dir, &f);
     return code;
 }

@@ -26,8 +26,8 @@ static inline bool owner_names(const pa_pptr *dst, pa_pptr p)
 
 /** A replacement that waits in a core line's staging owner. */
 struct owner_staging {
-    pa_pptr *owner;   /* holds the replacement */
-    uint16_t number;  /* of the core line */
+    pa_pptr *owner;  /* holds the replacement */
+    uint16_t number; /* of the core line */
 };
 
 /** Tell a free's entry that the owner gets the staged block. */
@@ -53,16 +53,18 @@ static inline void owner_release(const struct media *m, struct media_tally *t, p
 }
 
 /** Recovery of owner_release for a newest entry that is not DONE; names: what *dst named before. A free that replaces ends
- *  with a DONE entry, so a staging owner that still holds something here holds this operation's block. */
+ *  with a DONE entry, so a staging owner that still holds something here holds this operation's block. What is done already
+ *  is written back all the same: a killed process leaves it in the cache only. */
 static inline void owner_release_redo(const struct media *m, struct media_tally *t, pa_pptr *dst, pa_pptr names,
                                       const struct owner_staging *staging)
 {
     if (staging == NULL) {
         if (owner_names(dst, names))
             owner_store(m, t, dst, PA_NULL);
+        media_flush(m, t, dst, sizeof *dst);
     } else if (staging->owner->segment != 0) {
         owner_release(m, t, dst, staging);
-    } else if (staging->owner->offset != 0) { /* half-null: dst had arrived before */
+    } else { /* null, maybe by half: dst had arrived before */
         owner_store(m, t, staging->owner, PA_NULL);
     }
 }

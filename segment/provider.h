@@ -11,8 +11,8 @@ int provider_create(struct manager *m, struct segment *s, enum segment_kind kind
 int provider_open(struct manager *m, struct segment *s);
 int provider_remove_file(struct manager *m, uint32_t slot);
 /** Make name for a slot, bytes long, durable and mapped, with its header; detail: born, or the extent word of a huge file. */
-int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes, uint64_t detail,
-                       bool huge, bool *ret_left_behind);
+int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes,
+                       uint64_t detail, bool huge, bool *ret_left_behind);
 /** Remove a file durably. */
 int provider_unlink(struct manager *m, const char *name);
 /** Open, map and check the file of a twin whose slots are set; then its place and size are. */

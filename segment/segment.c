@@ -33,17 +33,20 @@ int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot)
 {
     if (segment_word_is_valid(word, slot))
         return 0;
-    return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": table word of slot %u is damaged (0x%016llx); restore the file from "
-                                  "a backup",
+    return error_set(PA_ECORRUPT,
+                     "%s/" POOL_FILE_NAME ": table word of slot %u is damaged (0x%016llx); restore the file from "
+                     "a backup",
                      d->path, slot, (unsigned long long)word);
 }
 
-static int header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot, bool huge)
+static int header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot,
+                        bool huge)
 {
     const struct pm_segment_header *h = f->address;
     const char *what = NULL;
     uint64_t bytes = huge ? h->file_bytes : f->size;
-    if (h->magic != SEGMENT_MAGIC || h->checksum != header_checksum(h, huge) || (huge && !huge_extent_is_valid(h->extent, slot)))
+    if (h->magic != SEGMENT_MAGIC || h->checksum != header_checksum(h, huge) ||
+        (huge && !huge_extent_is_valid(h->extent, slot)))
         what = "its header is damaged";
     else if (h->version != POOL_FORMAT_VERSION)
         what = "its format version is another than the pool file's";
@@ -84,8 +87,8 @@ static void header_write(struct manager *m, struct file *f, uint32_t slot, uint6
     media_persist(m->media, &tally, f->address, sizeof h); /* before READY: which promises a valid header */
 }
 
-int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes, uint64_t detail,
-                       bool huge, bool *ret_left_behind)
+int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes,
+                       uint64_t detail, bool huge, bool *ret_left_behind)
 {
     int code = dir_unlink(m->dir, name, false); /* not ours if there: its slot has no file */
     if (code != 0)
@@ -115,7 +118,8 @@ static int make_file(struct manager *m, struct segment *s, bool *ret_left_behind
 {
     char name[32];
     segment_name(name, s->slot);
-    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, m->lsn_floor, false, ret_left_behind);
+    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, m->lsn_floor, false,
+                              ret_left_behind);
 }
 
 struct segment *segment_new(uint32_t slot)
@@ -197,8 +201,8 @@ int provider_open(struct manager *m, struct segment *s)
     if (code != 0)
         return code;
     if (s->file.size != m->geometry.segment_size)
-        code = error_set(PA_ECORRUPT, "%s/%s has %llu bytes instead of %llu; restore the pool's own file", m->dir->path, name,
-                         (unsigned long long)s->file.size, (unsigned long long)m->geometry.segment_size);
+        code = error_set(PA_ECORRUPT, "%s/%s has %llu bytes instead of %llu; restore the pool's own file", m->dir->path,
+                         name, (unsigned long long)s->file.size, (unsigned long long)m->geometry.segment_size);
     if (code == 0)
         code = file_map(m->dir, &s->file, (uint64_t)s->slot << m->shift);
     if (code == 0)
@@ -239,13 +243,16 @@ static int map_huge(struct manager *m, struct segment *s, struct file *f)
     uint64_t extent = ((const struct pm_segment_header *)f->address)->extent;
     uint64_t used = huge_extent_file_bytes(extent);
     if (used > most)
-        return error_set(PA_ECORRUPT, "%s/%s is longer than its slots of the segment table; restore the pool's own files",
+        return error_set(PA_ECORRUPT,
+                         "%s/%s is longer than its slots of the segment table; restore the pool's own files",
                          m->dir->path, f->name);
     if (used < bytes) {
         file_unmap(m->dir, f);
         code = file_map_part(m->dir, f, used, place);
     }
     drop_excess(m, f, used);
+    /* A killed process may have left the extent in the cache only; the caller fences before anybody uses the block. */
+    media_flush(m->media, &m->tally, f->address, sizeof(struct pm_segment_header));
     atomic_store(&s->block, place + huge_extent_block_offset(extent));
     atomic_store(&s->end, place + used);
     return code;

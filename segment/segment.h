@@ -31,15 +31,15 @@
 struct segment {
     struct file file;
     uint32_t slot;
-    uint32_t slots;            /* that the file covers; 1 unless kind is HUGE */
-    _Atomic uint8_t kind;      /* enum segment_kind */
-    _Atomic uint16_t owner;    /* core index (BIG: block index number); meaningful unless kind is NONE */
-    void *_Atomic twin;        /* SMALL: what the owner knows about the segment; NULL = not read; guarded by the core's lock */
+    uint32_t slots;         /* that the file covers; 1 unless kind is HUGE */
+    _Atomic uint8_t kind;   /* enum segment_kind */
+    _Atomic uint16_t owner; /* core index (BIG: block index number); meaningful unless kind is NONE */
+    void *_Atomic twin; /* SMALL: what the owner knows about the segment; NULL = not read; guarded by the core's lock */
     struct segment *next_free; /* manager's free list, or its list of retired twins */
     /* kind HUGE: */
-    _Atomic pa_off block;      /* the block's first byte, and the byte after its last */
+    _Atomic pa_off block; /* the block's first byte, and the byte after its last */
     _Atomic pa_off end;
-    bool busy;                 /* the block is being resized; guarded by the core's lock */
+    bool busy; /* the block is being resized; guarded by the core's lock */
 };
 
 /** False after its file was deleted; the twin stays until close, so that a stale pointer to it is harmless. */
@@ -55,21 +55,21 @@ struct manager {
     struct pm_superblock geometry; /* validated copy */
     uint64_t *table;               /* on media */
     char *base;
-    unsigned shift;                /* log2 of segment_size */
-    uint32_t first_slot;           /* first one not covered by the pool file */
-    uint32_t slots;                /* that the reserved range covers */
+    unsigned shift;      /* log2 of segment_size */
+    uint32_t first_slot; /* first one not covered by the pool file */
+    uint32_t slots;      /* that the reserved range covers */
     uint64_t max_size;
     bool sparse;
     struct lock lock;
     struct segment *_Atomic *segments; /* by slot; NULL = never there since open */
-    _Atomic uint32_t slots_end;    /* all segments are below */
+    _Atomic uint32_t slots_end;        /* all segments are below */
     /* under lock: */
     struct segment *free_list;
     uint32_t lowest_free_slot;
-    struct segment *retired;       /* twins of huge files that are gone; taken for new ones */
-    uint64_t file_bytes;           /* all files' sizes, those being created included */
+    struct segment *retired; /* twins of huge files that are gone; taken for new ones */
+    uint64_t file_bytes;     /* all files' sizes, those being created included */
     uint32_t segment_files, huge_files;
-    uint64_t lsn_floor;            /* highest LSN in lines of segments that were released */
+    uint64_t lsn_floor; /* highest LSN in lines of segments that were released */
     struct media_tally tally;
 };
 
@@ -103,7 +103,8 @@ int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, str
 /** Make and map the claimed file. Durable on return; on failure the claim is given up. */
 int manager_huge_create(struct manager *m, struct segment *s);
 /** Change the state in a huge file's word and start the write-back; the caller fences. */
-void manager_huge_mark(struct manager *m, struct media_tally *t, uint32_t slot, enum segment_state state, unsigned owner);
+void manager_huge_mark(struct manager *m, struct media_tally *t, uint32_t slot, enum segment_state state,
+                       unsigned owner);
 /** Remove the file of a block whose word says DELETING, which nobody can reach any more. Durable on return. If the file cannot
  *  be removed, the next open does it. */
 int manager_huge_remove(struct manager *m, struct segment *s);
@@ -131,7 +132,8 @@ void segment_name(char name[32], uint32_t slot);
 void segment_huge_name(char name[32], uint32_t slot);
 /** Check a table word and, if READY, the segment file's header and size; for open and check alike. */
 int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot);
-int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot);
+int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry,
+                         uint32_t slot);
 /** Of an ordinary segment that is mapped. */
 static inline const struct pm_segment_header *segment_header(const struct segment *s)
 {

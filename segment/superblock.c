@@ -71,9 +71,9 @@ static int visit_for_pool_files(const char *name, void *arg)
     if (strcmp(name, POOL_FILE_NAME) == 0)
         return error_set(PA_EEXIST, "%s holds a pool already; open it, or choose another directory", d->path);
     if (strncmp(name, "segment-", 8) == 0 || strncmp(name, "huge-", 5) == 0)
-        return error_set(PA_EEXIST,
-                         "%s holds %s but no pool.pa: a pool whose pool file is missing; restore it, or remove the files",
-                         d->path, name);
+        return error_set(
+            PA_EEXIST, "%s holds %s but no pool.pa: a pool whose pool file is missing; restore it, or remove the files",
+            d->path, name);
     return 0;
 }
 
@@ -83,11 +83,12 @@ int superblock_create(struct dir *d, struct file *f, const struct superblock_req
     plan(&s, request);
     *f = (struct file){.fd = -1};
     if (request->max_size != 0 && s.file_bytes + s.segment_size > request->max_size)
-        return error_set(PA_EINVAL,
-                         "max_size of %llu bytes leaves no room for the pool file (%llu bytes) and one segment of %llu bytes; "
-                         "raise it or choose smaller segments",
-                         (unsigned long long)request->max_size, (unsigned long long)s.file_bytes,
-                         (unsigned long long)s.segment_size);
+        return error_set(
+            PA_EINVAL,
+            "max_size of %llu bytes leaves no room for the pool file (%llu bytes) and one segment of %llu bytes; "
+            "raise it or choose smaller segments",
+            (unsigned long long)request->max_size, (unsigned long long)s.file_bytes,
+            (unsigned long long)s.segment_size);
     int code = dir_foreach(d, visit_for_pool_files, d);
     if (code == 0)
         code = dir_lock(d); /* or we might remove, or rename, another creator's pool.pa.new */
@@ -155,8 +156,9 @@ static int validate(const struct dir *d, const struct file *f, const struct pm_s
     if (s->magic != SUPERBLOCK_MAGIC)
         return corrupt(d, "this is not a pool file (wrong magic at offset 0)");
     if (s->version != POOL_FORMAT_VERSION && s->checksum == checksum_of(s))
-        return error_set(PA_EVERSION, "%s/" POOL_FILE_NAME " has format version %u, this library reads version %u; use the "
-                                      "library that made it",
+        return error_set(PA_EVERSION,
+                         "%s/" POOL_FILE_NAME " has format version %u, this library reads version %u; use the "
+                         "library that made it",
                          d->path, s->version, POOL_FORMAT_VERSION);
     if (s->checksum != checksum_of(s))
         return corrupt(d, "the superblock's checksum at offset 144 is wrong");
@@ -170,12 +172,15 @@ static int validate(const struct dir *d, const struct file *f, const struct pm_s
         superblock_own_slots(s) >= s->slots)
         return corrupt(d, "the superblock's geometry contradicts itself");
     if (f->size != s->file_bytes)
-        return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME " has %llu bytes instead of %llu; restore the file from a backup",
+        return error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME " has %llu bytes instead of %llu; restore the file from a backup",
                          d->path, (unsigned long long)f->size, (unsigned long long)s->file_bytes);
     if (s->guarantee != PA_GUARANTEE_STRICT)
-        return error_set(PA_ENOTSUP, "%s/" POOL_FILE_NAME " was made with a guarantee that this library does not have", d->path);
+        return error_set(PA_ENOTSUP, "%s/" POOL_FILE_NAME " was made with a guarantee that this library does not have",
+                         d->path);
     if (layout != NULL && strcmp(layout, s->layout) != 0)
-        return error_set(PA_ELAYOUT, "%s/" POOL_FILE_NAME " has layout \"%s\", not \"%s\"; open it with its own application",
+        return error_set(PA_ELAYOUT,
+                         "%s/" POOL_FILE_NAME " has layout \"%s\", not \"%s\"; open it with its own application",
                          d->path, s->layout, layout);
     return 0;
 }
@@ -189,7 +194,7 @@ int superblock_open(struct dir *d, struct file *f, const char *layout, bool wait
     if (code != 0)
         return code;
     code = file_lock(d, f, wait);
-    if (code == 0 && pread(f->fd, &s, sizeof s, 0) != (ssize_t)sizeof s)
+    if (code == 0 && !file_read(d, f, 0, &s, sizeof s))
         code = corrupt(d, "the file is shorter than a superblock");
     if (code == 0)
         code = validate(d, f, &s, layout);

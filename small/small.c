@@ -92,7 +92,8 @@ static int find_slab(struct small *o, unsigned class_index, enum small_growth gr
     int code = read_until_found(o, class_index, growth == SMALL_GROW ? UNREAD_PER_REFILL : UINT32_MAX, ret);
     if (code != 0 || *ret != NULL)
         return code;
-    code = growth == SMALL_GROW ? add_segment(o) : error_set(PA_ENOSPC, "no free block of %u bytes", small_class_bytes(class_index));
+    code = growth == SMALL_GROW ? add_segment(o)
+                                : error_set(PA_ENOSPC, "no free block of %u bytes", small_class_bytes(class_index));
     if (code == 0)
         *ret = take_read(o, class_index);
     if (code == PA_ENOSPC && growth == SMALL_GROW) {
@@ -220,13 +221,15 @@ static int alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small
     if (__builtin_expect(blank, 0)) {
         char *address = o->manager->base + e.block;
         media_set(media, address, 0, SMALL_BLANK_BYTES);
-        media_persist(media, &t, address, SMALL_BLANK_BYTES); /* before the entry: else recovery may give dst a block with old bytes */
+        media_persist(media, &t, address,
+                      SMALL_BLANK_BYTES); /* before the entry: else recovery may give dst a block with old bytes */
     }
     lane_append(lane, &t, &e);
     lane_commit(lane, &t);
 
     owner_store(media, &t, dst, pointer);
-    struct slab_change c = {slab_lines(slab), e.lsn, slab->number, block, (uint8_t)class_index, true, slab->format_pending};
+    struct slab_change c = {slab_lines(slab),     e.lsn, slab->number,        block,
+                            (uint8_t)class_index, true,  slab->format_pending};
     slab_redo(media, &c);
     touch(o, &t, slab, &c); /* before DONE: the note belongs to the entry's quarter of the ring */
     media_drain(media, &t);
@@ -362,7 +365,8 @@ static void after_free(struct small *o, struct small_slab *slab)
  * No DONE entry: redoing the null is harmless for as long as this is the lane's newest entry, because the block can be
  * named again only after a newer entry in this lane has allocated it (or after a settle, if it changes lanes).
  */
-int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owner owner, const struct owner_staging *staging)
+int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owner owner,
+               const struct owner_staging *staging)
 {
     struct small_slab *slab = NULL;
     uint32_t block = 0;

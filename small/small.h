@@ -26,17 +26,18 @@ enum slab_state { SLAB_FREE, SLAB_PARTIAL, SLAB_CURRENT, SLAB_FULL, SLAB_BAD };
 struct small_slab {
     struct small_slab *next, *previous; /* partial list of its class, or free list */
     struct small_segment *home;
-    uint32_t memo[SLAB_LINES];          /* lane_touch's word per line */
-    uint16_t number, free_blocks;
-    uint8_t class_index, state, hint;   /* hint: words below it have no free block */
-    bool format_pending;                /* media still show another class, or none */
-    bool hole;                          /* free, and the file system may have its space back */
+    uint32_t memo[SLAB_LINES]; /* lane_touch's word per line */
+    uint32_t number;           /* in its segment */
+    uint16_t free_blocks;
+    uint8_t class_index, state, hint; /* hint: words below it have no free block */
+    bool format_pending;              /* media still show another class, or none */
+    bool hole;                        /* free, and the file system may have its space back */
 };
 
 /** DRAM twin of a small segment. */
 struct small_segment {
     struct segment *segment;
-    struct pm_slab_line *lines;         /* SLAB_LINES per slab */
+    struct pm_slab_line *lines; /* SLAB_LINES per slab */
     uint32_t slab_count, free_slabs;
     struct small_slab slabs[];
 };
@@ -51,9 +52,9 @@ struct small {
     struct manager *manager;
     struct small_slab *current[SMALL_CLASSES];
     struct slab_list partial[SMALL_CLASSES];
-    struct slab_list free_list, hole_list; /* free slabs, by whether their space is there */
-    uint32_t free_slabs, hole_slabs;       /* free_slabs counts both */
-    struct segment *unread; /* linked by next_free */
+    struct slab_list free_list, hole_list;      /* free slabs, by whether their space is there */
+    uint32_t free_slabs, hole_slabs;            /* free_slabs counts both */
+    struct segment *unread;                     /* linked by next_free */
     uint64_t allocated_bytes, allocated_blocks; /* callers' blocks in segments that were read */
     uint64_t dram_bytes;
 };
@@ -76,7 +77,8 @@ int small_alloc_blank(struct small *o, unsigned class_index, pa_pptr *dst, enum 
 enum small_owner { SMALL_OWNER_USER, SMALL_OWNER_LIBRARY };
 /** Free *dst's block, which lies in this object's segment s, and null *dst, or give *dst what staging (unless NULL) holds and
  *  null that. The core is locked. PA_EINVAL. */
-int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owner owner, const struct owner_staging *staging);
+int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owner owner,
+               const struct owner_staging *staging);
 /** Read what is unread, so that the counters are complete. The core is locked. */
 int small_read_all(struct small *o);
 /** Usable size of the caller's block at offset in s, 0 if none starts there or it is free. No lock. */
@@ -84,7 +86,8 @@ size_t small_usable_size(const struct manager *m, const struct segment *s, uint6
 /** Is a block of the class allocated at offset in s, as the media say? */
 bool small_holds(const struct manager *m, const struct segment *s, uint64_t offset, unsigned class_index);
 /** Copy one slab's bits (SLAB_LINES * SLAB_LINE_WORDS words) and class; false if it holds no caller's block. The core is locked. */
-bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits, unsigned *ret_class);
+bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits,
+                    unsigned *ret_class);
 /** Give segments without a block back to the manager. The core is locked. */
 void small_release_free(struct small *o);
 /** Give the space of one free slab back to the file system; *ret_released = bytes that came back, *ret_any = there was one. The

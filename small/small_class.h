@@ -16,14 +16,15 @@
 #define SMALL_USER_CLASSES 36u
 #define SMALL_SIZE_MAX     16384u
 /* Two more classes for the library's own blocks, in slabs of their own: what callers cannot see, count or free. */
-#define SMALL_CLASS_LEAF   36u /* leaves of block indexes */
-#define SMALL_CLASS_INDEX  37u /* header blocks of block indexes; their first two lines are zero when the owner names them */
-#define SMALL_CLASSES      38u
+#define SMALL_CLASS_LEAF 36u /* leaves of block indexes */
+#define SMALL_CLASS_INDEX                                                                                              \
+    37u /* header blocks of block indexes; their first two lines are zero when the owner names them */
+#define SMALL_CLASSES 38u
 /* What a free slab's lines say while its space is given back to the file system: no blocks at all. */
-#define SMALL_CLASS_HOLE   38u
-#define SMALL_CLASS_TAGS   39u
-#define SMALL_LEAF_BYTES   768u
-#define SMALL_INDEX_BYTES  2560u
+#define SMALL_CLASS_HOLE  38u
+#define SMALL_CLASS_TAGS  39u
+#define SMALL_LEAF_BYTES  768u
+#define SMALL_INDEX_BYTES 2560u
 #define SMALL_BLANK_BYTES 128u /* see small_alloc_blank */
 
 /** Class of a size, 1 .. SMALL_SIZE_MAX. */
@@ -49,7 +50,8 @@ static inline uint32_t small_class_blocks(unsigned class_index)
 }
 static inline uint32_t small_class_lines(unsigned class_index)
 {
-    return class_index == SMALL_CLASS_HOLE ? 1 : (small_class_blocks(class_index) + SLAB_LINE_BITS - 1) / SLAB_LINE_BITS;
+    return class_index == SMALL_CLASS_HOLE ? 1
+                                           : (small_class_blocks(class_index) + SLAB_LINE_BITS - 1) / SLAB_LINE_BITS;
 }
 
 #endif

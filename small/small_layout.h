@@ -20,7 +20,7 @@
 #include "segment/segment_layout.h"
 
 #define SLAB_BYTES      SEGMENT_UNIT_BYTES
-#define SLAB_LINES      11u  /* enough bits for the 4,096 blocks of the smallest class */
+#define SLAB_LINES      11u /* enough bits for the 4,096 blocks of the smallest class */
 #define SLAB_LINE_WORDS 6u
 #define SLAB_LINE_BITS  (SLAB_LINE_WORDS * 64u)
 #define SLAB_META_BYTES (SLAB_LINES * 64u)

@@ -59,7 +59,7 @@ static int read_segment(struct small *o, struct segment *s)
     home->lines = segment_lines(o->manager, s);
     for (uint32_t i = slabs; i-- > 0;) { /* downwards: lists then begin with the lowest address */
         home->slabs[i].home = home;
-        home->slabs[i].number = (uint16_t)i;
+        home->slabs[i].number = i;
         file_slab(o, home, i);
     }
     atomic_store_explicit(&s->twin, home, memory_order_release);
@@ -110,8 +110,8 @@ void small_segment_forget(struct small *o, struct small_segment *home)
 }
 
 /* Slab and block number of an offset by the class that the media show; false if no block of it starts there. */
-static bool locate(const struct manager *m, const struct segment *s, uint64_t offset, uint32_t *ret_slab, uint32_t *ret_block,
-                   unsigned *ret_class)
+static bool locate(const struct manager *m, const struct segment *s, uint64_t offset, uint32_t *ret_slab,
+                   uint32_t *ret_block, unsigned *ret_class)
 {
     uint64_t first = small_first_slab_of(m->geometry.segment_size);
     if (offset < first || offset >= m->geometry.segment_size)
@@ -131,13 +131,14 @@ static bool locate(const struct manager *m, const struct segment *s, uint64_t of
 
 static int not_allocated(pa_pptr p)
 {
-    return error_set(PA_EINVAL, "segment %llu offset %llu is not the start of an allocated block; it was freed before, or the "
-                                "pointer is wrong",
+    return error_set(PA_EINVAL,
+                     "segment %llu offset %llu is not the start of an allocated block; it was freed before, or the "
+                     "pointer is wrong",
                      (unsigned long long)p.segment, (unsigned long long)p.offset);
 }
 
-int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum small_owner owner, struct small_slab **ret_slab,
-                         uint32_t *ret_block)
+int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum small_owner owner,
+                         struct small_slab **ret_slab, uint32_t *ret_block)
 {
     struct small_segment *home = atomic_load_explicit(&s->twin, memory_order_relaxed);
     if (__builtin_expect(home == NULL, 0)) {
@@ -153,7 +154,8 @@ int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum sma
         return not_allocated(p);
     struct small_slab *slab = &home->slabs[number];
     if (slab->state == SLAB_BAD)
-        return error_set(PA_ECORRUPT, "segment %u slab %u is damaged, its blocks cannot be freed; run pa_check", s->slot, number);
+        return error_set(PA_ECORRUPT, "segment %u slab %u is damaged, its blocks cannot be freed; run pa_check",
+                         s->slot, number);
     if (slab->state == SLAB_FREE || slab->format_pending || slab->class_index != class_index ||
         !slab_block_is_allocated(slab_lines(slab), block))
         return not_allocated(p);
@@ -168,7 +170,9 @@ size_t small_usable_size(const struct manager *m, const struct segment *s, uint6
     unsigned class_index;
     if (!locate(m, s, offset, &slab, &block, &class_index) || class_index >= SMALL_USER_CLASSES)
         return 0;
-    return slab_block_is_allocated(segment_lines(m, s) + (size_t)slab * SLAB_LINES, block) ? small_class_bytes(class_index) : 0;
+    return slab_block_is_allocated(segment_lines(m, s) + (size_t)slab * SLAB_LINES, block)
+               ? small_class_bytes(class_index)
+               : 0;
 }
 
 bool small_holds(const struct manager *m, const struct segment *s, uint64_t offset, unsigned class_index)
@@ -179,7 +183,8 @@ bool small_holds(const struct manager *m, const struct segment *s, uint64_t offs
            slab_block_is_allocated(segment_lines(m, s) + (size_t)slab * SLAB_LINES, block);
 }
 
-bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits, unsigned *ret_class)
+bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t slab, uint64_t *ret_bits,
+                    unsigned *ret_class)
 {
     const struct pm_slab_line *lines = segment_lines(m, s) + (size_t)slab * SLAB_LINES;
     uint32_t allocated = 0;
@@ -199,7 +204,8 @@ int small_check_segment(const struct manager *m, const struct segment *s)
     for (uint32_t i = 0; i < small_slabs_of(m->geometry.segment_size); i++) {
         uint32_t allocated;
         if (!slab_is_valid(lines + (size_t)i * SLAB_LINES, i, &allocated))
-            return error_set(PA_ECORRUPT, "%s/%s: the metadata of slab %u (offset %llu) is damaged; restore the file from a backup",
+            return error_set(PA_ECORRUPT,
+                             "%s/%s: the metadata of slab %u (offset %llu) is damaged; restore the file from a backup",
                              m->dir->path, s->file.name, i,
                              (unsigned long long)(SEGMENT_HEADER_BYTES + (uint64_t)i * SLAB_META_BYTES));
     }
@@ -210,8 +216,8 @@ int small_check_segment(const struct manager *m, const struct segment *s)
 
 static int bad_entry(const struct pm_lane_entry *e, unsigned lane_number, const char *what)
 {
-    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup", lane_number,
-                     (unsigned long long)e->lsn, what);
+    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup",
+                     lane_number, (unsigned long long)e->lsn, what);
 }
 
 int small_redo(const struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number)
@@ -234,12 +240,13 @@ int small_redo(const struct manager *m, struct media_tally *t, const struct pm_l
                             .class_index = e->class_index,
                             .alloc = e->op == LANE_OP_SMALL_ALLOC,
                             .format = (e->flags & LANE_FLAG_FORMAT) != 0};
-    if (within % bytes != 0 || (!hole && c.block >= small_class_blocks(e->class_index)) || (c.format && c.alloc == hole))
+    if (within % bytes != 0 || (!hole && c.block >= small_class_blocks(e->class_index)) ||
+        (c.format && c.alloc == hole))
         return bad_entry(e, lane_number, "it names no block");
     c.lines = segment_lines(m, s) + (size_t)c.slab_number * SLAB_LINES;
     if (!c.format && c.lines[slab_line_of(c.block)].lsn < e->lsn && !slab_line_explained(m->media, &c))
-        return error_set(PA_ECORRUPT, "%s/%s: the metadata of slab %u is damaged; restore the file from a backup", m->dir->path,
-                         s->file.name, c.slab_number);
+        return error_set(PA_ECORRUPT, "%s/%s: the metadata of slab %u is damaged; restore the file from a backup",
+                         m->dir->path, s->file.name, c.slab_number);
     slab_redo(m->media, &c);
     uint32_t from = c.format ? 0 : slab_line_of(c.block);
     uint32_t count = c.format ? small_class_lines(c.class_index) : 1;

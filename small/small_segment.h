@@ -59,8 +59,8 @@ int small_segment_read_next(struct small *o);
 /** Drop the twin of an owned segment. */
 void small_segment_forget(struct small *o, struct small_segment *home);
 /** The slab and number of the allocated block that p names; reads the segment if it is unread. PA_EINVAL, PA_ECORRUPT. */
-int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum small_owner owner, struct small_slab **ret_slab,
-                         uint32_t *ret_block);
+int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum small_owner owner,
+                         struct small_slab **ret_slab, uint32_t *ret_block);
 static inline void small_count_blocks(struct small *o, unsigned class_index, int64_t blocks)
 {
     if (class_index >= SMALL_USER_CLASSES)

@@ -42,7 +42,8 @@ static void format_line(const struct media *m, const struct slab_change *c, uint
         new.bits[slab_word_of(c->block)] = slab_bit_of(c->block);
     for (uint32_t w = 0; w < SLAB_LINE_WORDS; w++)
         media_store64(m, &line->bits[w], new.bits[w]);
-    media_store64(m, &line->tag, tag_of(c->class_index, number, c->slab_number, line_checksum(&new, c->lsn, c->class_index)));
+    media_store64(m, &line->tag,
+                  tag_of(c->class_index, number, c->slab_number, line_checksum(&new, c->lsn, c->class_index)));
     media_store64(m, &line->lsn, c->lsn);
 }
 

@@ -32,7 +32,8 @@ static inline uint64_t slab_bit_of(uint32_t block)
 }
 static inline bool slab_block_is_allocated(const struct pm_slab_line *lines, uint32_t block)
 {
-    return (__atomic_load_n(&lines[slab_line_of(block)].bits[slab_word_of(block)], __ATOMIC_RELAXED) & slab_bit_of(block)) != 0;
+    return (__atomic_load_n(&lines[slab_line_of(block)].bits[slab_word_of(block)], __ATOMIC_RELAXED) &
+            slab_bit_of(block)) != 0;
 }
 
 #define SLAB_UNFORMATTED 255u

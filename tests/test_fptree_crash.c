@@ -127,7 +127,7 @@ static void go_on(struct history *h, struct fake *f, struct tree *t)
     h->after = h->before;
     moment(f, h);
     unsigned first = (unsigned)random_below(&h->random, KEYS);
-    for (unsigned n = 0; n < 10 && differs(t, &h->before) == NULL; n++) {
+    for (unsigned n = 0; n < 6 && differs(t, &h->before) == NULL; n++) {
         unsigned i = (first + (unsigned)random_below(&h->random, 8)) % KEYS;
         step(h, t, i, random_below(&h->random, 3) != 0 ? random_next(&h->random) | 1 : 0);
     }
@@ -196,7 +196,7 @@ static void moment(struct fake *f, void *arg)
         try_state(h, f, ALL_BUT, random_below(&h->random, lines));
         try_state(h, f, PREFIXES, 0);
     }
-    if (!h->in_recovery && random_below(&h->random, h->lottery / 10) == 0)
+    if (!h->in_recovery && random_below(&h->random, h->lottery) == 0)
         cut_recovery(h, f, NULL);
     /* Just before a fence the choice is widest. */
     for (size_t i = 0; i < lines && f->at_drain; i++) {
@@ -262,7 +262,7 @@ START_TEST(crash__shows_each_missing_write_back_and_fence)
         uint64_t states = 0;
         bool seen = false;
         for (unsigned round = 0; round < 4 && !seen; round++) {
-            history_init(&h, round == 0 ? 400 : 20);
+            history_init(&h, round == 0 ? 500 : 60);
             h.random.state += round;
             h.quiet = true;
             h.omit = sites[i];
@@ -316,7 +316,7 @@ END_TEST
 START_TEST(crash__in_creation_and_open)
 {
     struct history h;
-    history_init(&h, 20);
+    history_init(&h, 100);
     fake_record(h.fake, moment, &h);
     for (unsigned round = 0; round < 3; round++) {
         struct tree *t = NULL;

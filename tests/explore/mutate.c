@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mutate.c -- the proof that the explorer can see: leave out every flush, fence, non-temporal store and file sync in turn. Each
+ * mutant must be caught; a survivor is either redundant in the library or a blind spot of the scenarios.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/explore/explore.h"
+
+/* States per scenario, unless the command line bounds them. */
+#define SHORT_LOOK_STATES 3000u
+#define LONG_LOOK_STATES  60000u
+
+struct mutant {
+    int site;
+    const struct scenario *caught_by; /* NULL: survived */
+    uint64_t states;
+    double seconds;
+    char why[WHY_BYTES];
+};
+
+static bool can_be_left_out(const struct site *s)
+{
+    return s->kind == TRACE_FLUSH || s->kind == TRACE_DRAIN || s->kind == TRACE_STORE_NT || s->kind == TRACE_SYNC ||
+           s->kind == TRACE_SYNC_DIR;
+}
+
+/* Every scenario once as it is: which sites it passes, and that it is sound. */
+static int baseline(const struct selection *chosen, struct sites *sites, const struct run_options *o, uint64_t *events)
+{
+    struct run_result *r = run_result_new();
+    struct run_options once = *o;
+    once.max_states = 4000;
+    once.max_seconds = 0;
+    for (unsigned i = 0; i < chosen->count; i++) {
+        run_scenario(chosen->at[i], i, sites, &once, r, NULL, NULL);
+        events[i] = r->events;
+        if (r->violations > 0) {
+            printf("%s is not sound even with everything in place:\n", chosen->at[i]->name);
+            report_failures(chosen->at[i], r);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The scenarios' own stores are not what is tested. */
+static bool is_of_the_library(const struct site *s)
+{
+    return strncmp(s->name, "scenarios_", 10) != 0 && strncmp(s->name, "poolside", 8) != 0;
+}
+
+/* Run the scenarios that pass the site, up to the first violation. */
+static void hunt(struct mutant *m, uint64_t passed, const struct selection *chosen, const unsigned *order,
+                 struct sites *sites, const struct run_options *o, struct run_result *r)
+{
+    sites->mutant = m->site;
+    for (unsigned k = 0; k < chosen->count && m->caught_by == NULL; k++) {
+        unsigned i = order[k];
+        if ((passed >> (i % 64) & 1) == 0)
+            continue;
+        run_scenario(chosen->at[i], i, sites, o, r, NULL, NULL);
+        m->states += r->judged;
+        m->seconds += r->seconds;
+        if (r->violations == 0)
+            continue;
+        m->caught_by = chosen->at[i];
+        snprintf(m->why, sizeof m->why, "%s", r->failures[0].why);
+    }
+    sites->mutant = -1;
+}
+
+/* A short look at every scenario finds most mutants; only the others need the long one. */
+static void try_mutant(struct mutant *m, const struct selection *chosen, const unsigned *order, struct sites *sites,
+                       const struct run_options *o, struct run_result *r)
+{
+    struct run_options options = *o;
+    uint64_t passed = sites->at[m->site].scenarios;
+    options.max_failures = 1;
+    /* What only recovery does can only be missed by a crash inside it. */
+    if ((sites->at[m->site].seen & SITE_SEEN_HISTORY) == 0)
+        options.nested_every = 1;
+    options.max_states = SHORT_LOOK_STATES;
+    hunt(m, passed, chosen, order, sites, &options, r);
+    options.max_states = o->max_states != 0 ? o->max_states : LONG_LOOK_STATES;
+    if (m->caught_by == NULL)
+        hunt(m, passed, chosen, order, sites, &options, r);
+}
+
+/* Short histories first: they catch most mutants soonest. */
+static void order_by_events(const struct selection *chosen, const uint64_t *events, unsigned *order)
+{
+    for (unsigned i = 0; i < chosen->count; i++) {
+        unsigned k = i;
+        for (; k > 0 && events[order[k - 1]] > events[i]; k--)
+            order[k] = order[k - 1];
+        order[k] = i;
+    }
+}
+
+static void print_mutant(const struct sites *sites, const struct mutant *m)
+{
+    const struct site *s = &sites->at[m->site];
+    printf("%-28s %-9s %-22s %8" PRIu64 " %6.1f  %.70s\n", s->name, trace_kind_name(s->kind),
+           m->caught_by != NULL ? m->caught_by->name : "SURVIVED", m->states, m->seconds, m->why);
+    fflush(stdout);
+}
+
+static int write_json(const char *path, const struct sites *sites, const struct mutant *mutants, unsigned count)
+{
+    json_t *all = json_array();
+    for (unsigned i = 0; i < count; i++) {
+        const struct site *s = &sites->at[mutants[i].site];
+        const char *caught = mutants[i].caught_by == NULL ? NULL : mutants[i].caught_by->name;
+        json_array_append_new(all, json_pack("{s:s, s:s, s:s?, s:I, s:s}", "site", s->name, "kind",
+                                             trace_kind_name(s->kind), "caught_by", caught, "states",
+                                             (json_int_t)mutants[i].states, "why", mutants[i].why));
+    }
+    int result =
+        strcmp(path, "-") == 0 ? json_dumpf(all, stdout, JSON_INDENT(1)) : json_dump_file(all, path, JSON_INDENT(1));
+    json_decref(all);
+    return result;
+}
+
+int mutate(const struct selection *chosen, struct sites *sites, const struct run_options *o, const char *json,
+           bool progress)
+{
+    uint64_t events[64];
+    unsigned order[64], count = 0, survivors = 0;
+    if (baseline(chosen, sites, o, events) != 0)
+        return -1;
+    order_by_events(chosen, events, order);
+    struct run_result *r = run_result_new();
+    struct mutant *mutants = calloc(SITES_MAX, sizeof *mutants);
+    if (mutants == NULL)
+        return -1;
+    for (uint32_t i = 0; i < sites->count; i++)
+        if (can_be_left_out(&sites->at[i]) && is_of_the_library(&sites->at[i]))
+            mutants[count++].site = (int)i;
+    printf("%-28s %-9s %-22s %8s %6s  %s\n", "site", "kind", "caught by", "states", "s", "what it broke");
+    for (unsigned i = 0; i < count; i++) {
+        if (progress)
+            report_progress(sites->at[mutants[i].site].name, (double)i / count, i, survivors);
+        try_mutant(&mutants[i], chosen, order, sites, o, r);
+        report_progress("", -1, 0, 0);
+        survivors += mutants[i].caught_by == NULL;
+        print_mutant(sites, &mutants[i]);
+    }
+    printf("%u mutants, %u survivors\n", count, survivors);
+    if (json != NULL && write_json(json, sites, mutants, count) != 0)
+        survivors = survivors == 0 ? 1 : survivors;
+    free(mutants);
+    return (int)survivors;
+}

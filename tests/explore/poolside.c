@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* poolside.c -- recorded operations on a pool. See poolside.h; the judge is in poolside_judge.c. */
+#include "tests/explore/poolside.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int failed(struct history *h, const char *what, int code)
+{
+    return history_fail(h, "%s failed with %d: %s", what, code, pa_errormsg());
+}
+
+struct poolside *poolside_new(struct history *h, unsigned lanes, unsigned entries, unsigned slots, unsigned cores)
+{
+    struct poolside *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        abort();
+    pa_options_init(&p->options);
+    p->options.layout = "explore";
+    p->options.segment_size = 1u << 20;
+    p->options.cores = cores;
+    p->judge_cores = cores;
+    p->params = (struct pool_params){.lanes = lanes, .lane_entries = entries, .slots = slots};
+    p->params.recorder = &h->recorder.media;
+    p->params.hooks = &h->recorder.hooks;
+    h->context = p;
+    return p;
+}
+
+void poolside_fini(struct history *h)
+{
+    struct poolside *p = h->context;
+    if (p != NULL)
+        free(p->cells);
+    free(p);
+    h->context = NULL;
+}
+
+static uint32_t add_cell(struct poolside *p, struct cell_place place)
+{
+    p->cells = realloc(p->cells, (p->cells_count + 1) * sizeof *p->cells);
+    if (p->cells == NULL)
+        abort();
+    p->cells[p->cells_count] = place;
+    return p->cells_count++;
+}
+
+static struct value owner_value(pa_pptr p)
+{
+    return (struct value){p.segment, p.offset};
+}
+
+void *cell_address(const pa_pool *pool, pa_pptr root, const struct cell_place *place)
+{
+    pa_pptr at = place->at;
+    if (place->in_root)
+        at = (pa_pptr){root.segment, root.offset + place->at.offset};
+    return pa_direct(pool, at);
+}
+
+static void *address_of(const struct history *h, uint32_t cell)
+{
+    const struct poolside *p = poolside_of(h);
+    return cell_address(p->pool, p->root, &p->cells[cell]);
+}
+
+static pa_pptr *owner_address(const struct history *h, uint32_t cell)
+{
+    return address_of(h, cell);
+}
+
+pa_pptr poolside_read(const struct history *h, uint32_t cell)
+{
+    return *owner_address(h, cell);
+}
+
+/* --- the pool ------------------------------------------------------------------------------------------------------------ */
+
+int poolside_create(struct history *h, unsigned owners)
+{
+    struct poolside *p = poolside_of(h);
+    size_t op = history_begin(h, "pa_create");
+    int code = pool_create_ex(h->dir, &p->options, &p->params, &p->pool);
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "pa_create", code);
+    return owners == 0 ? 0 : poolside_root(h, owners);
+}
+
+int poolside_root(struct history *h, unsigned owners)
+{
+    struct poolside *p = poolside_of(h);
+    size_t op = history_begin(h, "pa_root of %u owners", owners);
+    p->owners = owners;
+    int code = pa_root(p->pool, owners * sizeof(pa_pptr), &p->root);
+    if (code != 0)
+        return failed(h, "pa_root", code);
+    for (unsigned i = 0; i < owners; i++) {
+        pa_pptr at = {0, i * sizeof(pa_pptr)};
+        uint32_t cell = add_cell(p, (struct cell_place){.kind = CELL_OWNER, .in_root = true, .at = at});
+        history_change(h, op, cell, (struct value){0, 0}, (struct value){0, 0});
+    }
+    history_end(h, op);
+    return 0;
+}
+
+int poolside_open(struct history *h, unsigned cores)
+{
+    struct poolside *p = poolside_of(h);
+    pa_options o = p->options;
+    o.cores = cores;
+    p->judge_cores = cores;
+    size_t op = history_begin(h, "pa_open with %u cores", cores);
+    int code = pool_open_ex(h->dir, &o, &p->params, &p->pool);
+    history_end(h, op);
+    return code == 0 ? 0 : failed(h, "pa_open", code);
+}
+
+int poolside_close(struct history *h)
+{
+    struct poolside *p = poolside_of(h);
+    size_t op = history_begin(h, "pa_close");
+    int code = pa_close(p->pool);
+    history_end(h, op);
+    p->pool = NULL;
+    return code == 0 ? 0 : failed(h, "pa_close", code);
+}
+
+int poolside_kill(struct history *h)
+{
+    struct poolside *p = poolside_of(h);
+    pool_abandon(p->pool);
+    p->pool = NULL;
+    return 0;
+}
+
+/* --- blocks -------------------------------------------------------------------------------------------------------------- */
+
+int poolside_alloc(struct history *h, uint32_t cell, size_t size)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr *dst = owner_address(h, cell);
+    size_t op = history_begin(h, "allocate %zu into cell %u", size, cell);
+    int code = pa_allocate(p->pool, dst, size);
+    history_change(h, op, cell, owner_value(PA_NULL), owner_value(*dst));
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "pa_allocate", code);
+    if (pa_is_null(*dst) || pa_usable_size(p->pool, *dst) < size)
+        return history_fail(h, "pa_allocate of %zu gave a block of %zu", size, pa_usable_size(p->pool, *dst));
+    return 0;
+}
+
+int poolside_free_with(struct history *h, uint32_t cell, const uint32_t *inside, unsigned count)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr *dst = owner_address(h, cell);
+    struct value before = owner_value(*dst);
+    size_t op = history_begin(h, "free cell %u", cell);
+    history_change(h, op, cell, before, owner_value(PA_NULL));
+    for (unsigned i = 0; i < count; i++) {
+        const struct cell_place *place = &p->cells[inside[i]];
+        struct value old = {*(uint64_t *)address_of(h, inside[i]), 0};
+        if (place->kind == CELL_OWNER)
+            old = owner_value(*owner_address(h, inside[i]));
+        history_change(h, op, inside[i], old, VALUE_ANY);
+    }
+    int code = pa_deallocate(p->pool, dst);
+    history_end(h, op);
+    return code == 0 ? 0 : failed(h, "pa_deallocate", code);
+}
+
+int poolside_free(struct history *h, uint32_t cell)
+{
+    return poolside_free_with(h, cell, NULL, 0);
+}
+
+static int store(struct history *h, uint32_t cell, enum cell_kind kind, struct value before, struct value after)
+{
+    struct poolside *p = poolside_of(h);
+    void *at = address_of(h, cell);
+    uint64_t words[2] = {after.a, after.b};
+    size_t op = history_begin(h, "set cell %u to %llu", cell, (unsigned long long)after.a);
+    history_change(h, op, cell, before, after);
+    history_loose(h, op); /* the program's own store, which may be seen before it is durable */
+    pa_memcpy_persist(p->pool, at, words, kind == CELL_WORD ? sizeof words[0] : sizeof words);
+    history_end(h, op);
+    return 0;
+}
+
+int poolside_cell_in(struct history *h, enum cell_kind kind, uint32_t block_owner, uint64_t offset, uint32_t *ret_cell)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr block = poolside_read(h, block_owner);
+    pa_pptr at = {block.segment, block.offset + offset};
+    *ret_cell = add_cell(p, (struct cell_place){.kind = kind, .at = at});
+    return store(h, *ret_cell, kind, VALUE_ANY, (struct value){0, 0});
+}
+
+int poolside_set(struct history *h, uint32_t cell, uint64_t value)
+{
+    struct value before = {*(uint64_t *)address_of(h, cell), 0};
+    return store(h, cell, CELL_WORD, before, (struct value){value, 0});
+}
+
+int poolside_dirty(struct history *h, uint32_t cell)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr block = poolside_read(h, cell);
+    void *address = pa_direct(p->pool, block);
+    size_t size = pa_usable_size(p->pool, block);
+    size_t op = history_begin(h, "fill the block of cell %u", cell);
+    media_set(pool_media(p->pool), address, 0xee, size);
+    pa_persist(p->pool, address, size);
+    history_end(h, op);
+    return 0;
+}
+
+int poolside_defragment(struct history *h, uint64_t target_bytes)
+{
+    struct poolside *p = poolside_of(h);
+    uint64_t released;
+    size_t op = history_begin(h, "pa_defragment to %llu bytes", (unsigned long long)target_bytes);
+    int code = pa_defragment(p->pool, target_bytes, &released);
+    history_end(h, op);
+    return code == 0 ? 0 : failed(h, "pa_defragment", code);
+}
+
+/* Each step durable before the next: the block always has an owner. */
+int poolside_move(struct history *h, uint32_t from, uint32_t to)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr *source = owner_address(h, from), *target = owner_address(h, to);
+    pa_pptr block = *source, null = PA_NULL;
+    size_t op = history_begin(h, "the program moves cell %u to cell %u", from, to);
+    history_change(h, op, from, owner_value(block), owner_value(PA_NULL));
+    history_change(h, op, to, owner_value(PA_NULL), owner_value(block));
+    history_loose(h, op);
+    media_write(pool_media(p->pool), target, &block, sizeof block);
+    pa_flush(p->pool, target, sizeof block);
+    pa_drain(p->pool);
+    media_write(pool_media(p->pool), source, &null, sizeof null);
+    pa_persist(p->pool, source, sizeof null);
+    history_end(h, op);
+    return 0;
+}
+
+/* --- trees --------------------------------------------------------------------------------------------------------------- */
+
+int poolside_tree_open(struct history *h, uint32_t anchor, unsigned *ret_tree)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr *at = owner_address(h, anchor);
+    unsigned number = 0;
+    while (number < p->trees_count && p->trees[number].anchor != anchor)
+        number++;
+    struct value before = owner_value(*at);
+    size_t op = history_begin(h, "fptree_open at cell %u", anchor);
+    int code = fptree_open(p->pool, at, &p->trees[number].tree);
+    history_change(h, op, anchor, before, owner_value(*at));
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "fptree_open", code);
+    p->trees[number].anchor = anchor;
+    if (number == p->trees_count)
+        p->trees_count++;
+    *ret_tree = number;
+    return 0;
+}
+
+int poolside_tree_close(struct history *h, unsigned tree)
+{
+    struct poolside *p = poolside_of(h);
+    size_t op = history_begin(h, "fptree_close");
+    int code = fptree_close(p->trees[tree].tree);
+    history_end(h, op);
+    p->trees[tree].tree = NULL;
+    return code == 0 ? 0 : failed(h, "fptree_close", code);
+}
+
+/* The handle's memory is lost, as it would be with the process. */
+int poolside_tree_abandon(struct history *h, unsigned tree)
+{
+    poolside_of(h)->trees[tree].tree = NULL;
+    return 0;
+}
+
+static uint32_t key_cell(struct poolside *p, unsigned tree, uint64_t key)
+{
+    for (uint32_t i = 0; i < p->cells_count; i++)
+        if (p->cells[i].kind == CELL_KEY && p->cells[i].tree == tree && p->cells[i].key == key)
+            return i;
+    return add_cell(p, (struct cell_place){.kind = CELL_KEY, .tree = tree, .key = key});
+}
+
+static struct value key_value(fptree *t, uint64_t key)
+{
+    uint64_t value;
+    return fptree_find(t, key, &value) == 0 ? (struct value){1, value} : (struct value){0, 0};
+}
+
+int poolside_tree_has(struct history *h, unsigned tree, uint64_t key, bool *ret_there)
+{
+    *ret_there = key_value(poolside_of(h)->trees[tree].tree, key).a != 0;
+    return 0;
+}
+
+int poolside_tree_op(struct history *h, unsigned tree, char what, uint64_t key, uint64_t value)
+{
+    struct poolside *p = poolside_of(h);
+    fptree *t = p->trees[tree].tree;
+    uint32_t cell = key_cell(p, tree, key);
+    struct value before = key_value(t, key);
+    struct value after = what == 'r' ? (struct value){0, 0} : (struct value){1, value};
+    size_t op = history_begin(h, "%s key %llu",
+                              what == 'i'   ? "insert"
+                              : what == 'u' ? "upsert"
+                                            : "remove",
+                              (unsigned long long)key);
+    history_change(h, op, cell, before, after);
+    int code = what == 'i'   ? fptree_insert(t, key, value)
+               : what == 'u' ? fptree_upsert(t, key, value)
+                             : fptree_remove(t, key);
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "a tree operation", code);
+    struct value now = key_value(t, key);
+    if (now.a != after.a || now.b != after.b)
+        return history_fail(h, "key %llu is not as the operation made it", (unsigned long long)key);
+    return 0;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * poolside.h -- what the scenarios on a pool share: recorded operations, and the judge of a pool.
+ *
+ * Cells are places in the pool: the owner pointers of a table in the root block, owner pointers and words inside blocks, keys
+ * of trees. The judge opens the state with the real library, and demands: it opens; every cell is as the history allows;
+ * the allocated blocks are exactly what the owners and the trees name, once each, without overlap; the statistics agree; the
+ * offline check finds nothing; a second opening finds the same; and, now and then, the pool can be filled and emptied.
+ */
+#ifndef TESTS_EXPLORE_POOLSIDE_H
+#define TESTS_EXPLORE_POOLSIDE_H
+
+#include <fptree.h>
+
+#include "pool/pool.h"
+#include "tests/explore/scenarios.h"
+
+#define OWNERS_MAX 64u
+#define TREES_MAX  2u
+
+enum cell_kind {
+    CELL_OWNER, /* a pa_pptr at a place in the pool */
+    CELL_WORD,  /* 8 bytes at a place in the pool */
+    CELL_KEY    /* a tree's key: {1, value} or {0, 0} */
+};
+
+struct cell_place {
+    enum cell_kind kind;
+    bool in_root; /* at.offset counts from the root block */
+    pa_pptr at;
+    uint64_t key;
+    unsigned tree;
+};
+
+/** The place of a cell in an open pool. */
+void *cell_address(const pa_pool *pool, pa_pptr root, const struct cell_place *place);
+
+/** The pool of a history, and how to open it. */
+struct poolside {
+    pa_options options;
+    struct pool_params params;
+    pa_pool *pool;
+    unsigned owners; /* in the root block; the last one is the judge's own, always null */
+    pa_pptr root;
+    unsigned judge_cores;
+    bool no_root;       /* the root may not be there: the judge makes it */
+    bool may_not_exist; /* the pool may not be there: the judge creates it */
+    struct cell_place *cells;
+    uint32_t cells_count;
+    struct {
+        uint32_t anchor; /* owner cell */
+        fptree *tree;
+    } trees[TREES_MAX];
+    unsigned trees_count;
+    uint64_t largest_used_bytes; /* for max_size while filling */
+};
+
+static inline struct poolside *poolside_of(const struct history *h)
+{
+    return h->context;
+}
+/** Small pool: 1 MiB segments, lanes of entries, slots, cores. Not yet created. */
+struct poolside *poolside_new(struct history *h, unsigned lanes, unsigned entries, unsigned slots, unsigned cores);
+void poolside_fini(struct history *h);
+
+/* Each returns 0 or, after history_fail, -1. */
+/** Create the pool, and a root block of owners owner pointers. */
+int poolside_create(struct history *h, unsigned owners);
+int poolside_root(struct history *h, unsigned owners);
+int poolside_open(struct history *h, unsigned cores);
+int poolside_close(struct history *h);
+/** What kill -9 does: nothing more is stored; what was stored is in the files but not durable for that. */
+int poolside_kill(struct history *h);
+/** Allocate into, and free, an owner cell. */
+int poolside_alloc(struct history *h, uint32_t cell, size_t size);
+int poolside_free(struct history *h, uint32_t cell);
+/** The i-th owner in the root. */
+static inline uint32_t poolside_owner(unsigned i)
+{
+    return i;
+}
+/** A new cell inside the block that an owner names; an owner cell is set to null, a word cell to 0, durably. */
+int poolside_cell_in(struct history *h, enum cell_kind kind, uint32_t block_owner, uint64_t offset, uint32_t *ret_cell);
+/** Store a word durably. */
+int poolside_set(struct history *h, uint32_t word_cell, uint64_t value);
+/** Fill a block with bytes that are not zero, durably. */
+int poolside_dirty(struct history *h, uint32_t cell);
+/** pa_defragment. */
+int poolside_defragment(struct history *h, uint64_t target_bytes);
+/** The program copies an owner pointer into another owner cell and nulls the first. */
+int poolside_move(struct history *h, uint32_t from, uint32_t to);
+/** The cells inside owner's block mean nothing from the next free on. */
+int poolside_free_with(struct history *h, uint32_t cell, const uint32_t *inside, unsigned count);
+pa_pptr poolside_read(const struct history *h, uint32_t owner_cell);
+
+int poolside_tree_open(struct history *h, uint32_t anchor, unsigned *ret_tree);
+int poolside_tree_close(struct history *h, unsigned tree);
+/** As poolside_kill, for the tree's handle; before it. */
+int poolside_tree_abandon(struct history *h, unsigned tree);
+int poolside_tree_has(struct history *h, unsigned tree, uint64_t key, bool *ret_there);
+/** op: 'i' insert, 'u' upsert, 'r' remove. */
+int poolside_tree_op(struct history *h, unsigned tree, char op, uint64_t key, uint64_t value);
+
+void poolside_judge(struct judge *j, enum judge_phase phase);
+
+#endif

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* recorder.c -- see recorder.h. */
+#include "tests/explore/recorder.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const kind_names[TRACE_KINDS] = {
+    [TRACE_STORE] = "store",   [TRACE_STORE_NT] = "store-nt", [TRACE_FLUSH] = "flush",       [TRACE_DRAIN] = "drain",
+    [TRACE_CREATE] = "create", [TRACE_RESIZE] = "allocate",   [TRACE_PUNCH] = "punch",       [TRACE_SYNC] = "sync",
+    [TRACE_UNLINK] = "unlink", [TRACE_RENAME] = "rename",     [TRACE_SYNC_DIR] = "sync-dir", [TRACE_BEGIN] = "begin",
+    [TRACE_END] = "end",
+};
+
+const char *trace_kind_name(enum trace_kind kind)
+{
+    return kind_names[kind];
+}
+
+static void *grow(void *array, size_t *capacity, size_t needed, size_t element)
+{
+    if (needed <= *capacity)
+        return array;
+    size_t wanted = *capacity == 0 ? 256 : *capacity * 2;
+    while (wanted < needed)
+        wanted *= 2;
+    void *bigger = realloc(array, wanted * element);
+    if (bigger == NULL)
+        abort();
+    *capacity = wanted;
+    return bigger;
+}
+
+/* --- trace --------------------------------------------------------------------------------------------------------------- */
+
+void trace_clear(struct trace *t)
+{
+    t->count = t->words_count = t->names_count = 0;
+}
+
+void trace_fini(struct trace *t)
+{
+    free(t->events);
+    free(t->words);
+    free(t->names);
+    *t = (struct trace){0};
+}
+
+static struct trace_event *trace_add(struct trace *t, enum trace_kind kind, unsigned site)
+{
+    t->events = grow(t->events, &t->capacity, t->count + 1, sizeof *t->events);
+    struct trace_event *e = &t->events[t->count++];
+    *e = (struct trace_event){.kind = (uint8_t)kind, .site = (uint16_t)site, .inode = INODE_NONE};
+    return e;
+}
+
+static size_t trace_add_name(struct trace *t, const char *name)
+{
+    t->names = grow(t->names, &t->names_capacity, t->names_count + 1, sizeof *t->names);
+    snprintf(t->names[t->names_count], NAME_BYTES, "%s", name);
+    return t->names_count++;
+}
+
+static size_t trace_add_words(struct trace *t, const void *from, size_t words)
+{
+    t->words = grow(t->words, &t->words_capacity, t->words_count + words, sizeof *t->words);
+    memcpy(&t->words[t->words_count], from, words * sizeof *t->words);
+    size_t at = t->words_count;
+    t->words_count += words;
+    return at;
+}
+
+/* --- sites --------------------------------------------------------------------------------------------------------------- */
+
+struct sites *sites_new(void)
+{
+    struct sites *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (s == MAP_FAILED)
+        abort();
+    s->mutant = -1;
+    return s;
+}
+
+static int find_site(const struct sites *s, const char *name, enum trace_kind kind)
+{
+    uint32_t count = __atomic_load_n(&s->count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < count; i++)
+        if (s->at[i].kind == (uint32_t)kind && strcmp(s->at[i].name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
+static unsigned add_site(struct sites *s, const char *name, enum trace_kind kind)
+{
+    while (__atomic_exchange_n(&s->lock, 1, __ATOMIC_ACQUIRE) != 0)
+        ;
+    int found = find_site(s, name, kind);
+    if (found < 0) {
+        if (s->count == SITES_MAX)
+            abort();
+        found = (int)s->count;
+        snprintf(s->at[found].name, SITE_NAME_BYTES, "%s", name);
+        s->at[found].kind = (uint32_t)kind;
+        __atomic_store_n(&s->count, s->count + 1, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&s->lock, 0, __ATOMIC_RELEASE);
+    return (unsigned)found;
+}
+
+unsigned site_intern(struct sites *s, const char *name, enum trace_kind kind)
+{
+    /* Site names are string literals, so their addresses identify them; a direct-mapped cache saves the comparisons. */
+    static _Thread_local struct {
+        const char *name;
+        uint32_t kind, index;
+    } cache[4096];
+    size_t slot = ((uintptr_t)name * 31 + (uintptr_t)kind * 977) % 4096;
+    if (cache[slot].name == name && cache[slot].kind == (uint32_t)kind)
+        return cache[slot].index;
+    int found = find_site(s, name, kind);
+    unsigned index = found >= 0 ? (unsigned)found : add_site(s, name, kind);
+    cache[slot].name = name;
+    cache[slot].kind = (uint32_t)kind;
+    cache[slot].index = index;
+    return index;
+}
+
+int site_find(const struct sites *s, const char *text)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        char both[SITE_NAME_BYTES + 16];
+        snprintf(both, sizeof both, "%s/%s", s->at[i].name, trace_kind_name(s->at[i].kind));
+        if (strcmp(both, text) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* --- the recorder -------------------------------------------------------------------------------------------------------- */
+
+static unsigned note_site(struct recorder *r, const char *name, enum trace_kind kind)
+{
+    unsigned index = site_intern(r->sites, name, kind);
+    struct site *site = &r->sites->at[index];
+    if ((site->seen & r->seen) != r->seen)
+        __atomic_or_fetch(&site->seen, r->seen, __ATOMIC_RELAXED);
+    uint64_t bit = UINT64_C(1) << (r->scenario % 64);
+    if ((site->scenarios & bit) == 0)
+        __atomic_or_fetch(&site->scenarios, bit, __ATOMIC_RELAXED);
+    return index;
+}
+
+static unsigned thread_number(void)
+{
+    static uint32_t next;
+    static _Thread_local unsigned number;
+    if (number == 0)
+        number = __atomic_add_fetch(&next, 1, __ATOMIC_RELAXED);
+    return (number - 1) % 256;
+}
+
+static void set_problem(struct recorder *r, const char *what, const char *site, uint64_t offset, const char *name)
+{
+    if (r->problem[0] == '\0')
+        snprintf(r->problem, sizeof r->problem, "%s at %s (%s offset 0x%llx)", what, site, name,
+                 (unsigned long long)offset);
+}
+
+static struct range *find_range(struct recorder *r, const char *address)
+{
+    for (unsigned i = 0; i < r->ranges_count; i++) {
+        unsigned k = (r->range_hit + i) % r->ranges_count;
+        struct range *range = &r->ranges[k];
+        if (address >= range->start && address < range->start + range->size) {
+            r->range_hit = k;
+            return range;
+        }
+    }
+    return NULL;
+}
+
+static const char *name_of(const struct recorder *r, uint32_t inode)
+{
+    for (unsigned i = 0; i < r->names_count; i++)
+        if (r->names[i].inode == inode)
+            return r->names[i].name;
+    return "(unnamed)";
+}
+
+static void check_shadow_line(struct recorder *r, const struct range *range, uint64_t offset, const char *site)
+{
+    uint64_t line = offset & ~(uint64_t)(MEDIA_LINE_BYTES - 1);
+    if (memcmp(range->start + line, r->shadow[range->inode] + line, MEDIA_LINE_BYTES) == 0)
+        return;
+    set_problem(r, "a line holds stores that were not announced", site, line, name_of(r, range->inode));
+}
+
+static void record_store(struct recorder *r, enum trace_kind kind, const struct range *range, uint64_t offset,
+                         uint64_t size, unsigned site)
+{
+    uint64_t first = offset & ~(uint64_t)(WORD_BYTES - 1);
+    uint64_t end = (offset + size + WORD_BYTES - 1) & ~(uint64_t)(WORD_BYTES - 1);
+    struct trace_event *e = trace_add(r->trace, kind, site);
+    e->inode = range->inode;
+    e->offset = first;
+    e->size = end - first;
+    e->data = trace_add_words(r->trace, range->start + first, (size_t)(end - first) / WORD_BYTES);
+    e->thread = (uint8_t)thread_number();
+    if (r->shadow != NULL)
+        memcpy(r->shadow[range->inode] + first, range->start + first, (size_t)(end - first));
+}
+
+static void record_flush(struct recorder *r, const struct range *range, uint64_t offset, uint64_t size, unsigned site,
+                         const char *name)
+{
+    struct trace_event *e = trace_add(r->trace, TRACE_FLUSH, site);
+    e->inode = range->inode;
+    e->offset = offset;
+    e->size = size;
+    e->thread = (uint8_t)thread_number();
+    if (r->shadow == NULL)
+        return;
+    for (uint64_t at = offset & ~(uint64_t)(MEDIA_LINE_BYTES - 1); at < offset + size; at += MEDIA_LINE_BYTES)
+        check_shadow_line(r, range, at, name);
+}
+
+static void record_address(struct recorder *r, enum trace_kind kind, const void *address, size_t size, const char *name,
+                           unsigned site)
+{
+    const struct range *range = find_range(r, address);
+    uint64_t offset = range == NULL ? 0 : (uint64_t)((const char *)address - range->start);
+    if (range == NULL || offset + size > range->size)
+        set_problem(r, kind == TRACE_FLUSH ? "a flush outside the pool" : "a store outside the pool", name, 0, "");
+    else if (kind == TRACE_FLUSH)
+        record_flush(r, range, offset, size, site, name);
+    else
+        record_store(r, kind, range, offset, size, site);
+}
+
+static const enum trace_kind kind_of_event[] = {
+    [MEDIA_EVENT_STORE] = TRACE_STORE,
+    [MEDIA_EVENT_STORE_NT] = TRACE_STORE_NT,
+    [MEDIA_EVENT_FLUSH] = TRACE_FLUSH,
+    [MEDIA_EVENT_DRAIN] = TRACE_DRAIN,
+};
+
+static void on_event(void *context, enum media_event event, const void *address, size_t size, const char *name)
+{
+    struct recorder *r = context;
+    enum trace_kind kind = kind_of_event[event];
+    if (r->off || (size == 0 && kind != TRACE_DRAIN))
+        return;
+    pthread_mutex_lock(&r->lock);
+    unsigned site = note_site(r, name, kind);
+    if (kind == TRACE_DRAIN)
+        trace_add(r->trace, kind, site)->thread = (uint8_t)thread_number();
+    else
+        record_address(r, kind, address, size, name, site);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static bool is_mutant(struct recorder *r, const char *name, enum trace_kind kind)
+{
+    return !r->off && r->sites->mutant >= 0 && (int)site_intern(r->sites, name, kind) == r->sites->mutant;
+}
+
+static bool on_skip(void *context, enum media_event event, const char *name)
+{
+    return is_mutant(context, name, kind_of_event[event]);
+}
+
+/* --- file operations ----------------------------------------------------------------------------------------------------- */
+
+static struct name_entry *find_name(struct recorder *r, const char *name)
+{
+    for (unsigned i = 0; i < r->names_count; i++)
+        if (strncmp(r->names[i].name, name, NAME_BYTES) == 0)
+            return &r->names[i];
+    return NULL;
+}
+
+static void set_name(struct recorder *r, const char *name, uint32_t inode)
+{
+    struct name_entry *entry = find_name(r, name);
+    if (entry == NULL) {
+        if (r->names_count == NAMES_MAX)
+            abort();
+        entry = &r->names[r->names_count++];
+        snprintf(entry->name, NAME_BYTES, "%s", name);
+    }
+    entry->inode = inode;
+}
+
+static void remove_name(struct recorder *r, const char *name)
+{
+    struct name_entry *entry = find_name(r, name);
+    if (entry != NULL)
+        *entry = r->names[--r->names_count];
+}
+
+static void add_range(struct recorder *r, char *start, uint64_t size, uint32_t inode)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < r->ranges_count; i++)
+        if (r->ranges[i].start + r->ranges[i].size <= start || r->ranges[i].start >= start + size)
+            r->ranges[kept++] = r->ranges[i];
+    r->ranges_count = kept;
+    if (kept == INODES_MAX)
+        abort();
+    r->ranges[r->ranges_count++] = (struct range){start, size, inode};
+    r->range_hit = 0;
+}
+
+static void shadow_new(struct recorder *r, uint32_t inode)
+{
+    if (r->shadow == NULL || r->shadow[inode] != NULL)
+        return;
+    r->shadow[inode] =
+        mmap(NULL, INODE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (r->shadow[inode] == MAP_FAILED)
+        abort();
+}
+
+static uint32_t new_inode(struct recorder *r)
+{
+    if (r->next_inode == INODES_MAX) {
+        set_problem(r, "too many files for the explorer", "", 0, "");
+        return INODES_MAX - 1;
+    }
+    shadow_new(r, r->next_inode);
+    return r->next_inode++;
+}
+
+/* The event of an operation on names or sizes; the name table is already as before the operation. */
+static void record_file_op(struct recorder *r, enum trace_kind kind, const char *name, const char *to, uint64_t offset,
+                           uint64_t size, const char *site_name)
+{
+    unsigned site = note_site(r, site_name, kind);
+    struct name_entry *entry = find_name(r, name);
+    uint32_t inode = entry == NULL ? INODE_NONE : entry->inode;
+    if (kind == TRACE_CREATE)
+        inode = new_inode(r);
+    size_t first = trace_add_name(r->trace, name);
+    if (kind == TRACE_RENAME)
+        trace_add_name(r->trace, to);
+    struct trace_event *e = trace_add(r->trace, kind, site);
+    e->inode = inode;
+    e->offset = offset;
+    e->size = size;
+    e->data = first;
+    e->thread = (uint8_t)thread_number();
+    if (kind == TRACE_CREATE || kind == TRACE_RENAME)
+        set_name(r, kind == TRACE_RENAME ? to : name, inode);
+    if (kind == TRACE_UNLINK || kind == TRACE_RENAME)
+        remove_name(r, name);
+    if (kind == TRACE_PUNCH && r->shadow != NULL && inode != INODE_NONE)
+        memset(r->shadow[inode] + offset, 0, size);
+}
+
+static const int kind_of_op[] = {
+    [FILE_OP_OPEN_DIR] = -1,
+    [FILE_OP_CREATE] = TRACE_CREATE,
+    [FILE_OP_OPEN] = -1,
+    [FILE_OP_STAT] = -1,
+    [FILE_OP_ALLOCATE] = TRACE_RESIZE,
+    [FILE_OP_PUNCH] = TRACE_PUNCH,
+    [FILE_OP_MAP] = -1,
+    [FILE_OP_SYNC] = TRACE_SYNC,
+    [FILE_OP_UNLINK] = TRACE_UNLINK,
+    [FILE_OP_SYNC_DIR] = TRACE_SYNC_DIR,
+    [FILE_OP_RENAME] = TRACE_RENAME,
+    [FILE_OP_LOCK] = -1,
+    [FILE_OP_RESERVE] = -1,
+};
+
+static void on_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
+                    const char *site)
+{
+    struct recorder *r = context;
+    if (r->off)
+        return;
+    pthread_mutex_lock(&r->lock);
+    if (op == FILE_OP_MAP) {
+        struct name_entry *entry = find_name(r, name);
+        if (entry != NULL)
+            add_range(r, address, size, entry->inode);
+        else
+            set_problem(r, "a mapping of a file that was not created", site, 0, name);
+    } else if (kind_of_op[op] >= 0) {
+        record_file_op(r, (enum trace_kind)kind_of_op[op], name, op == FILE_OP_RENAME ? (const char *)address : NULL,
+                       offset, size, site);
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+static bool on_file_skip(void *context, enum file_op op, const char *name)
+{
+    return is_mutant(context, name, op == FILE_OP_SYNC ? TRACE_SYNC : TRACE_SYNC_DIR);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------------- */
+
+void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace)
+{
+    memset(r, 0, sizeof *r);
+    r->sites = sites;
+    r->trace = trace;
+    r->seen = SITE_SEEN_HISTORY;
+    r->media = (struct media_recorder){.context = r, .event = on_event, .skip = on_skip};
+    r->hooks = (struct file_hooks){.context = r, .after = on_file, .skip = on_file_skip};
+    pthread_mutex_init(&r->lock, NULL);
+}
+
+void recorder_keep_shadow(struct recorder *r)
+{
+    r->shadow = calloc(INODES_MAX, sizeof *r->shadow);
+    if (r->shadow == NULL)
+        abort();
+}
+
+void recorder_fini(struct recorder *r)
+{
+    for (unsigned i = 0; r->shadow != NULL && i < INODES_MAX; i++)
+        if (r->shadow[i] != NULL)
+            munmap(r->shadow[i], INODE_MAX_BYTES);
+    free(r->shadow);
+    r->shadow = NULL;
+    pthread_mutex_destroy(&r->lock);
+}
+
+void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count, uint32_t next_inode)
+{
+    r->ranges_count = r->range_hit = 0;
+    if (names_count > 0)
+        memcpy(r->names, names, names_count * sizeof *names);
+    r->names_count = names_count;
+    r->next_inode = next_inode;
+    r->problem[0] = '\0';
+    trace_clear(r->trace);
+}
+
+void recorder_mark_locked(struct recorder *r, enum trace_kind kind, uint64_t op)
+{
+    struct trace_event *e = trace_add(r->trace, kind, 0);
+    e->offset = op;
+    e->thread = (uint8_t)thread_number();
+}
+
+static void check_shadow_file(struct recorder *r, const struct name_entry *entry, int fd)
+{
+    struct stat s;
+    if (fstat(fd, &s) != 0 || s.st_size == 0)
+        return;
+    char *bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (bytes == MAP_FAILED)
+        return;
+    struct range range = {bytes, (uint64_t)s.st_size, entry->inode};
+    for (uint64_t at = 0; at + MEDIA_LINE_BYTES <= range.size && r->problem[0] == '\0'; at += MEDIA_LINE_BYTES)
+        check_shadow_line(r, &range, at, "the end of the history");
+    munmap(bytes, (size_t)s.st_size);
+}
+
+void recorder_check_shadow(struct recorder *r, const char *dir)
+{
+    for (unsigned i = 0; r->shadow != NULL && i < r->names_count; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", dir, r->names[i].name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        check_shadow_file(r, &r->names[i], fd);
+        close(fd);
+    }
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * recorder.h -- records what a run of the library does to its media, as a trace of events.
+ *
+ * A recorder is the test's side of pmem/media.h's struct media_recorder and pmem/file.h's struct file_hooks. Every store,
+ * write-back, fence, non-temporal store and file operation becomes one event with its thread, its site ("file.c:line") and,
+ * for stores, the words that were stored. Addresses are turned into (inode, offset) by the mappings that were announced.
+ * An inode is one created file: a name that is removed and created again is another inode.
+ */
+#ifndef TESTS_EXPLORE_RECORDER_H
+#define TESTS_EXPLORE_RECORDER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pmem/file.h"
+#include "pmem/media.h"
+
+#define INODE_NONE      UINT32_MAX
+#define INODES_MAX      256u
+#define NAMES_MAX       64u
+#define NAME_BYTES      32u
+#define SITES_MAX       1024u
+#define SITE_NAME_BYTES 40u
+#define INODE_MAX_BYTES (256u << 20)
+#define WORD_BYTES      8u
+
+enum trace_kind {
+    TRACE_STORE,    /* words stored */
+    TRACE_STORE_NT, /* words stored that need only a drain */
+    TRACE_FLUSH,
+    TRACE_DRAIN,
+    TRACE_CREATE, /* name -> a new inode of 0 bytes */
+    TRACE_RESIZE, /* the inode's size becomes `size` */
+    TRACE_PUNCH,
+    TRACE_SYNC, /* the inode's size is durable */
+    TRACE_UNLINK,
+    TRACE_RENAME,   /* name -> name2 */
+    TRACE_SYNC_DIR, /* names are durable */
+    TRACE_BEGIN,    /* operation number `offset` of the history begins */
+    TRACE_END,
+    TRACE_KINDS
+};
+const char *trace_kind_name(enum trace_kind kind);
+
+struct trace_event {
+    uint8_t kind;
+    uint8_t thread; /* small number, in order of appearance */
+    uint16_t site;  /* index in struct sites */
+    uint32_t inode;
+    uint64_t offset, size; /* bytes; for stores, multiples of WORD_BYTES */
+    size_t data;           /* stores: first word in trace.words; names: index in trace.names */
+};
+
+struct trace {
+    struct trace_event *events;
+    size_t count, capacity;
+    uint64_t *words;
+    size_t words_count, words_capacity;
+    char (*names)[NAME_BYTES];
+    size_t names_count, names_capacity;
+};
+void trace_clear(struct trace *t);
+void trace_fini(struct trace *t);
+
+/** A (place, kind of event) of the library. */
+struct site {
+    char name[SITE_NAME_BYTES];
+    uint32_t kind;
+    uint32_t seen;      /* SITE_SEEN_... */
+    uint64_t scenarios; /* bit per scenario that passed here */
+    uint64_t points;    /* crash points at this site */
+    uint64_t states;    /* states judged at them */
+};
+#define SITE_SEEN_HISTORY  1u
+#define SITE_SEEN_RECOVERY 2u
+
+/** All sites; in memory shared by the explorer's processes. */
+struct sites {
+    uint32_t lock;
+    uint32_t count;
+    int mutant; /* the site whose effect is left out, or -1 */
+    struct site at[SITES_MAX];
+};
+struct sites *sites_new(void);
+/** The index of a site; added when new. */
+unsigned site_intern(struct sites *s, const char *name, enum trace_kind kind);
+/** "file.c:12/flush" to an index, or -1. */
+int site_find(const struct sites *s, const char *text);
+
+struct name_entry {
+    char name[NAME_BYTES];
+    uint32_t inode;
+};
+
+struct recorder {
+    struct media_recorder media; /* hand these two to the library */
+    struct file_hooks hooks;
+    struct trace *trace;
+    struct sites *sites;
+    unsigned scenario; /* bit number for site.scenarios */
+    unsigned seen;     /* SITE_SEEN_... */
+    bool off;          /* nothing is recorded, and no mutant acts */
+    /* A copy of what the announced stores make of each file; a line that differs from it when it is flushed was stored to by
+     * other means. NULL = not kept. Only for histories of one thread. */
+    unsigned char **shadow;
+    char problem[256]; /* first thing that was wrong with the trace itself; empty = none */
+
+    pthread_mutex_t lock;
+    struct range {
+        char *start;
+        uint64_t size;
+        uint32_t inode;
+    } ranges[INODES_MAX];
+    unsigned ranges_count, range_hit;
+    struct name_entry names[NAMES_MAX];
+    unsigned names_count;
+    uint32_t next_inode;
+    uint64_t announced_flushes;
+};
+void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace);
+void recorder_fini(struct recorder *r);
+/** Forget mappings; start with these names and with this number for the next created file. The trace is cleared. */
+void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count, uint32_t next_inode);
+/** Note the beginning or the end of operation number op; the caller holds lock. */
+void recorder_mark_locked(struct recorder *r, enum trace_kind kind, uint64_t op);
+/** Keep a copy of every file from here on; before the first file is created. */
+void recorder_keep_shadow(struct recorder *r);
+/** Compare the files in dir with the copies; sets problem. */
+void recorder_check_shadow(struct recorder *r, const char *dir);
+
+#endif
