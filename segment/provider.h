@@ -29,7 +29,8 @@ int manager_count_bytes(struct manager *m, uint64_t bytes);
 static inline bool slot_is_free(const struct manager *m, uint32_t slot)
 {
     const struct segment *s = manager_segment(m, slot);
-    return m->table[slot] == 0 && (s == NULL || s->slot == slot);
+    /* A huge block's word may just be changed by its core; not to or from zero. */
+    return __atomic_load_n(&m->table[slot], __ATOMIC_RELAXED) == 0 && (s == NULL || s->slot == slot);
 }
 /** Slots that so many bytes from the beginning of one cover. */
 static inline uint32_t slots_for(const struct manager *m, uint64_t bytes)

@@ -251,6 +251,8 @@ static int map_huge(struct manager *m, struct segment *s, struct file *f)
         code = file_map_part(m->dir, f, used, place);
     }
     drop_excess(m, f, used);
+    /* A killed process may have left the extent in the cache only; the caller fences before anybody uses the block. */
+    media_flush(m->media, &m->tally, f->address, sizeof(struct pm_segment_header));
     atomic_store(&s->block, place + huge_extent_block_offset(extent));
     atomic_store(&s->end, place + used);
     return code;
