@@ -203,8 +203,6 @@ static int create_in(pa_pool *pool, const char *dir, const pa_options *o, const 
     if (code == 0)
         code = superblock_publish(&pool->dir, &pool->file, &pool->media, &request);
     if (code != 0) { /* nothing half-made stays; a file that got its final name is a pool without content */
-        struct media_tally ignored = {0};
-        (void)ignored;
         char name[sizeof pool->file.name];
         memcpy(name, pool->file.name, sizeof name);
         file_close(&pool->dir, &pool->file);
