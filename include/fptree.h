@@ -22,7 +22,7 @@ typedef struct fptree fptree;
 int fptree_open(pa_pool *pool, pa_pptr *anchor, fptree **ret);
 /** Release the DRAM part. No other call may run or follow. NULL: no-op. */
 int fptree_close(fptree *t);
-/** Add a key; PA_EEXIST if it is there. At most two fences, leaf allocation and splits apart. PA_ENOSPC, PA_ENOMEM. */
+/** Add a key; PA_EEXIST if it is there. One fence (key 0: two), leaf allocation and splits apart. PA_ENOSPC, PA_ENOMEM. */
 int fptree_insert(fptree *t, uint64_t key, uint64_t value);
 /** Add a key or change its value; the change alone takes one fence. */
 int fptree_upsert(fptree *t, uint64_t key, uint64_t value);
