@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char error_text[512];
+static _Thread_local char error_text[ERROR_TEXT_BYTES];
 
 static size_t error_format(const char *format, va_list arguments)
 {
@@ -67,6 +67,16 @@ int error_set_errno(int error_number, const char *format, ...)
     snprintf(reason, sizeof reason, ": %m");
     snprintf(error_text + used, sizeof error_text - used, "%s", reason);
     return error_from_errno(error_number);
+}
+
+void error_save(struct error_text *ret)
+{
+    memcpy(ret->text, error_text, strlen(error_text) + 1);
+}
+
+void error_restore(const struct error_text *saved)
+{
+    memcpy(error_text, saved->text, strlen(saved->text) + 1);
 }
 
 const char *pa_errormsg(void)

@@ -12,4 +12,12 @@ int error_set_errno(int error_number, const char *format, ...) __attribute__((fo
 /** The code error_set_errno would pick. */
 int error_from_errno(int error_number);
 
+/** The sentence, kept while a failure is cleaned up after: what goes wrong there is not what the caller has to know. */
+#define ERROR_TEXT_BYTES 512
+struct error_text {
+    char text[ERROR_TEXT_BYTES];
+};
+void error_save(struct error_text *ret);
+void error_restore(const struct error_text *saved);
+
 #endif

@@ -2,6 +2,5 @@
 /* lock.c -- see lock.h. */
 #include "base/lock.h"
 
-#ifndef NDEBUG
+/* In every build: a user of lock.h may be built with assertions where the library is not. */
 _Thread_local unsigned lock_ranks_held;
-#endif

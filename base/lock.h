@@ -13,12 +13,13 @@
 
 enum lock_rank {
     LOCK_RANK_NONE,
-    LOCK_RANK_ROOT,    /* pa_pool.root_lock: making the root block */
-    LOCK_RANK_TREE,    /* struct tree of an application: splits and micro-logs */
-    LOCK_RANK_STAGING, /* core.staging: the staging owner of the core's line */
-    LOCK_RANK_CORE,    /* struct core: one allocator object and its lane; never two at once */
-    LOCK_RANK_INDEX,   /* struct tree of a block index (rule LOG), used under its core's lock */
-    LOCK_RANK_MANAGER, /* struct manager: segment table and free list */
+    LOCK_RANK_ROOT,       /* pa_pool.root_lock: making the root block */
+    LOCK_RANK_TREE,       /* struct tree of an application: splits and micro-logs */
+    LOCK_RANK_STAGING,    /* core.staging: the staging owner of the core's line */
+    LOCK_RANK_CORE,       /* struct core: one allocator object and its lane; never two at once */
+    LOCK_RANK_INDEX,      /* struct tree of a block index (rule LOG), used under its core's lock */
+    LOCK_RANK_MANAGER,    /* struct manager: segment table and free list */
+    LOCK_RANK_BACKGROUND, /* struct background: what the pool's own thread is to do */
     LOCK_RANK_COUNT
 };
 
@@ -73,6 +74,14 @@ static inline bool lock_try(struct lock *l)
         return false;
     lock_note_(l);
     return true;
+}
+
+/** Wait for a condition whose state the held lock guards. */
+static inline void lock_wait(struct lock *l, pthread_cond_t *condition)
+{
+    lock_forget_(l);
+    pthread_cond_wait(condition, &l->mutex);
+    lock_note_(l);
 }
 
 static inline void lock_release(struct lock *l)

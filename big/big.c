@@ -62,13 +62,15 @@ static int make_index(struct big *o)
 {
     if (o->index != NULL)
         return 0;
-    struct pm_core *line = manager_core_line(o->manager, o->number);
-    if (pa_is_null(line->index)) {
-        int code = o->space.allocate_header(o->space.leaves.context, &line->index);
+    pa_pptr *owner = big_index_owner(o->manager, o->number);
+    if (pa_is_null(*owner)) {
+        int code = o->space.allocate_header(o->space.leaves.context, owner);
         if (code != 0)
             return code;
     }
-    return tree_open(&o->space.leaves, manager_off(o->manager, line->index), TREE_RULE_LOG, &o->index);
+    struct tree_space space = o->space.leaves;
+    space.newest_lsn = o->core->lane.lsn;
+    return tree_open(&space, manager_off(o->manager, *owner), TREE_RULE_LOG, &o->index);
 }
 
 /* --- choosing a block ------------------------------------------------------------------------------------------------------- */
@@ -391,12 +393,14 @@ uint64_t big_largest_free(struct big *o)
     return b == NULL ? 0 : (uint64_t)b->pages << BIG_PAGE_SHIFT;
 }
 
-size_t big_usable_size(struct big *o, pa_off off)
+int big_usable_size(struct big *o, pa_off off, size_t *ret_bytes)
 {
-    uint32_t pages;
-    if (big_load(o) != 0 || big_find_used(o, off, &pages) != 0)
-        return 0;
-    return (size_t)pages << BIG_PAGE_SHIFT;
+    uint32_t pages = 0;
+    int code = big_load(o);
+    if (code == 0 && big_find_used(o, off, &pages) != 0)
+        pages = 0;
+    *ret_bytes = (size_t)pages << BIG_PAGE_SHIFT;
+    return code;
 }
 
 struct list {

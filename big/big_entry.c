@@ -108,3 +108,21 @@ int big_redo(const struct manager *m, struct media_tally *t, const struct pm_lan
         media_flush(m->media, t, m->base + changes[i].leaf, MEDIA_LINE_BYTES);
     return 0;
 }
+
+bool big_is_redone(const struct manager *m, const struct pm_lane_entry *e,
+                   bool (*is_leaf)(const struct manager *m, pa_off leaf))
+{
+    struct big_entry b;
+    if (!big_entry_decode(e, &b))
+        return false;
+    for (uint32_t i = 0; i < b.changes; i++) {
+        const struct tree_change *c = &b.change[i];
+        if (!is_leaf(m, c->leaf))
+            return false;
+        const struct pm_tree_leaf *leaf = (const struct pm_tree_leaf *)(m->base + c->leaf);
+        if (c->set != TREE_NO_SLOT && ((leaf->bitmap >> c->set & 1) == 0 || leaf->entry[c->set].key != c->key ||
+                                       leaf->entry[c->set].value != c->value))
+            return false;
+    }
+    return true;
+}

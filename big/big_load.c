@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* big_load.c -- reading the block index into the free index. What it says is input. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "big/big_private.h"
@@ -26,6 +27,12 @@ void big_fini(struct big *o)
     unload(o);
 }
 
+pa_pptr *big_index_owner(const struct manager *m, uint32_t number)
+{
+    uint32_t lanes = m->geometry.lanes;
+    return number < lanes ? &manager_core_line(m, number)->index : &manager_core_line(m, number - lanes)->young;
+}
+
 uint64_t big_size_max(uint64_t segment_size)
 {
     uint64_t data = segment_size - big_first_of(segment_size);
@@ -44,9 +51,8 @@ struct load {
 static int bad_pair(const struct load *l, uint64_t key, const char *what)
 {
     pa_pptr p = manager_pptr(l->o->manager, key);
-    return error_set(PA_ECORRUPT,
-                     "block index %u: the pair of segment %llu offset %llu %s; restore the pool from a backup",
-                     l->o->number, (unsigned long long)p.segment, (unsigned long long)p.offset, what);
+    return error_set(PA_ECORRUPT, "the pair of segment %llu offset %llu %s; restore the pool from a backup",
+                     (unsigned long long)p.segment, (unsigned long long)p.offset, what);
 }
 
 static bool is_mine(const struct big *o, const struct segment *s)
@@ -116,14 +122,27 @@ uint32_t big_segment_pages(const struct manager *m)
     return (uint32_t)((m->geometry.segment_size - big_first_of(m->geometry.segment_size)) >> BIG_PAGE_SHIFT);
 }
 
-/* Without a pair nothing tells whether there are holes, so the file is asked. */
+/* Without a pair nothing tells whether there are holes, so the file is asked. Space that it has since a process was killed while it
+ * filled a hole may still be lost, so it is made durable before it counts. */
 static int whole_state(const struct big *o, const struct segment *s, enum big_state *ret_state)
 {
     uint64_t resident = 0;
     int code = o->manager->sparse ? 0 : file_resident_bytes(o->manager->dir, &s->file, &resident);
     bool holes = !o->manager->sparse && resident < s->file.size;
     *ret_state = holes ? BIG_HOLE : BIG_FREE;
+    if (code == 0 && !holes)
+        code = manager_keep_space(o->manager, (pa_off)s->slot << o->manager->shift);
     return code;
+}
+
+/* The index is named before the first segment is taken. */
+static int missing_index(const struct big *o, uint32_t slot)
+{
+    return error_set(
+        PA_ECORRUPT,
+        "pool.pa: segment %u belongs to block index %u, which core line %u does not name; restore the pool "
+        "from a backup",
+        slot, o->number, o->number % o->manager->geometry.lanes);
 }
 
 /* Segments of ours without a pair are free as a whole. */
@@ -132,6 +151,8 @@ static int add_whole(struct big *o, const uint8_t *covered)
     const struct manager *m = o->manager;
     for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++)
         if (!covered[slot] && is_mine(o, manager_segment(m, slot))) {
+            if (o->index == NULL)
+                return missing_index(o, slot);
             pa_off off = ((pa_off)slot << m->shift) + big_first_of(m->geometry.segment_size);
             enum big_state state = BIG_FREE;
             int code = whole_state(o, manager_segment(m, slot), &state);
@@ -158,16 +179,64 @@ static int read_index(struct big *o)
     return code;
 }
 
+static bool has_segments(const struct big *o)
+{
+    const struct manager *m = o->manager;
+    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++)
+        if (is_mine(o, manager_segment(m, slot)))
+            return true;
+    return false;
+}
+
+static bool is_others(const struct big *o, pa_pptr root)
+{
+    const struct manager *m = o->manager;
+    for (uint32_t i = 0; i < 2 * m->geometry.lanes; i++) {
+        const pa_pptr *other = big_index_owner(m, i); /* another thread may just make it */
+        if (i != o->number && __atomic_load_n(&other->offset, __ATOMIC_RELAXED) == root.offset &&
+            __atomic_load_n(&other->segment, __ATOMIC_RELAXED) == root.segment)
+            return true;
+    }
+    return false;
+}
+
+/* The index was made, durably, before the first segment was acquired: so segments without one are damage. */
 static int open_index(struct big *o)
 {
-    pa_pptr root = manager_core_line(o->manager, o->number)->index;
-    if (pa_is_null(root))
+    const struct manager *m = o->manager;
+    pa_pptr root = *big_index_owner(m, o->number);
+    if (pa_is_null(root) && !has_segments(o))
         return 0;
-    pa_off off = manager_off(o->manager, root);
-    if (root.segment >= o->manager->slots || !o->space.leaves.is_valid(o->space.leaves.context, off, TREE_HEADER_BYTES))
-        return error_set(PA_ECORRUPT, "pool.pa: core line %u names no block index; restore the pool from a backup",
-                         o->number);
-    return tree_open(&o->space.leaves, off, TREE_RULE_LOG, &o->index);
+    pa_off off = manager_off(m, root);
+    if (root.segment >= m->slots || root.offset >> m->shift != 0 || is_others(o, root) ||
+        !o->space.leaves.is_valid(o->space.leaves.context, off, TREE_HEADER_BYTES))
+        return error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME ": core line %u names no block index; restore the pool from a backup",
+                         m->dir->path, o->number);
+    const struct pm_tree_header *header = (const struct pm_tree_header *)(m->base + off);
+    if (header->magic == 0 && has_segments(o))
+        return error_set(
+            PA_ECORRUPT,
+            "%s: the header of block index %u at segment %llu offset %llu is damaged; restore the pool from a "
+            "backup",
+            m->dir->path, o->number, (unsigned long long)root.segment, (unsigned long long)root.offset);
+    struct tree_space space = o->space.leaves;
+    if (space.newest_lsn == 0)
+        space.newest_lsn = o->core->lane.lsn;
+    return tree_open(&space, off, TREE_RULE_LOG, &o->index);
+}
+
+/* The tree does not know whose it is. */
+static int say_where(const struct big *o, int code)
+{
+    struct error_text cause;
+    error_save(&cause);
+    const char *path = o->manager->dir->path;
+    if (code != PA_ECORRUPT || strstr(cause.text, path) != NULL)
+        return code;
+    bool remedy = strstr(cause.text, "restore") != NULL;
+    return error_set(code, "%s: block index %u: %s%s", path, o->number, cause.text,
+                     remedy ? "" : "; restore the pool from a backup");
 }
 
 int big_load(struct big *o)
@@ -179,6 +248,7 @@ int big_load(struct big *o)
     if (code == 0)
         code = read_index(o);
     if (code != 0) {
+        code = say_where(o, code);
         unload(o);
         return code;
     }
@@ -186,10 +256,30 @@ int big_load(struct big *o)
     return 0;
 }
 
+void big_adopt(struct big *o, struct big *read, void *context)
+{
+    unload(o);
+    tree_move(read->index, context);
+    o->index = read->index;
+    o->free = read->free;
+    o->allocated_bytes = read->allocated_bytes;
+    o->allocated_blocks = read->allocated_blocks;
+    o->loaded = true;
+    read->index = NULL;
+    big_free_init(&read->free);
+}
+
 int big_check(struct big *o)
 {
     int code = big_load(o);
     if (code == 0 && o->index != NULL)
-        code = tree_check(o->index, NULL);
+        code = say_where(o, tree_check(o->index, NULL));
     return code;
+}
+
+int big_foreach_leaf(struct big *o, int (*visit)(pa_off off, void *arg), void *arg)
+{
+    pa_pptr root = *big_index_owner(o->manager, o->number);
+    int result = pa_is_null(root) ? 0 : visit(manager_off(o->manager, root), arg);
+    return result == 0 && o->index != NULL ? tree_foreach_block(o->index, visit, arg) : result;
 }

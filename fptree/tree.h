@@ -44,17 +44,23 @@ struct tree_space {
     /** The owner form of an offset for which is_valid holds, and back for what allocate gave. */
     pa_pptr (*pptr_of)(void *context, pa_off off);
     pa_off (*off_of)(void *context, pa_pptr owner);
+    /** Rule LOG: LSN of the newest entry in the caller's log; a leaf with a higher one is damaged. 0 = not known. */
+    uint64_t newest_lsn;
     /** Add one operation's fences and lines to the owner's counters. May be NULL. */
     void (*count)(void *context, const struct media_tally *tally);
 };
 
 struct tree;
 
-/** Open the tree whose header block is at off: format it if its first line is all zero, else recover it. The block is
+/** Open the tree whose header block is at off: format it if its first two lines are all zero, else recover it. The block is
  *  TREE_HEADER_BYTES long and line-aligned; no other handle is open on it. PA_ECORRUPT, PA_EVERSION, PA_ENOMEM. */
 int tree_open(const struct tree_space *space, pa_off off, enum tree_rule rule, struct tree **ret_tree);
+/** From now on the space's functions get another context. */
+void tree_move(struct tree *t, void *context);
 /** Give spare leaves back and release the DRAM part. No other call may run. NULL: no-op. */
 void tree_close(struct tree *t);
+/** What the caller gave as space.context. */
+void *tree_space_context(const struct tree *t);
 
 /* Rule SELF: durable when the call returns. Errors as in fptree.h. */
 int tree_insert(struct tree *t, uint64_t key, uint64_t value);
@@ -99,6 +105,8 @@ struct tree_counts {
 /** Walk the whole tree, changing nothing, and verify the invariants. No other call may run. PA_ECORRUPT names the first
  *  finding. ret_counts may be NULL. */
 int tree_check(const struct tree *t, struct tree_counts *ret_counts);
+/** Call visit for every leaf in the list but the head. No other call may run. */
+int tree_foreach_leaf(const struct tree *t, int (*visit)(pa_off leaf, void *arg), void *arg);
 /** Call visit for every block of the tree but the header block. No other call may run. */
 int tree_foreach_block(const struct tree *t, int (*visit)(pa_off block, void *arg), void *arg);
 

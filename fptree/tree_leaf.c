@@ -116,7 +116,7 @@ void tree_leaf_format(const struct tree *t, struct pm_tree_leaf *leaf, uint64_t 
 
 bool tree_leaf_is_ours(const struct tree *t, pa_off off)
 {
-    if (off % MEDIA_LINE_BYTES != 0)
+    if (off % MEDIA_LINE_BYTES != 0 || off == t->header_off)
         return false;
     const struct pm_tree_leaf *leaf = tree_leaf_at(t, off);
     if (!tree_is_head(t, leaf) && !t->space.is_valid(t->space.context, off, sizeof *leaf))

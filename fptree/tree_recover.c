@@ -29,7 +29,7 @@ static struct pm_tree_header constants(const struct tree *t)
  *
  * step                                         | durable after it           | a crash here recovers by
  * ---------------------------------------------+----------------------------+----------------------------------------
- * 0 the owner of the block names it            | its first line, all zero   | from 1
+ * 0 the owner of the block names it            | two lines, all zero        | from 1
  * 1 everything but the first line; fence       | an empty head, idle logs   | from 1
  * 2 the first line, magic last                 | maybe a prefix             | magic 0 and generation 0: from 1
  * 3 settle, fence; generation 1, fence         | the tree                   | as any recovery
@@ -43,24 +43,22 @@ static void format(const struct tree *t, struct media_tally *tally)
               offsetof(struct pm_tree_header, head) - offsetof(struct pm_tree_header, generation));
     media_flush(m, tally, &h->generation,
                 offsetof(struct pm_tree_header, head) - offsetof(struct pm_tree_header, generation));
-    tree_leaf_format(t, &h->head, 0, 0, 0, NULL, 0, tally);
+    /* Rule LOG: entries of before are about a leaf that stood in the same place. */
+    tree_leaf_format(t, &h->head, 0, 0, t->rule == TREE_RULE_LOG ? t->space.newest_lsn : 0, NULL, 0, tally);
     media_drain(m, tally); /* before the first line says that the rest is there */
     media_write(m, &h->version, &first.version,
                 offsetof(struct pm_tree_header, generation) - offsetof(struct pm_tree_header, version));
     media_store64(m, &h->magic, TREE_MAGIC);
 }
 
-/* Is the first line one that only a crash in format, or nothing yet, has left? */
+/* Is the first line one that only a crash in format, or nothing yet, has left? With a generation the tree was whole once. */
 static bool is_unformatted(const struct pm_tree_header *h, const struct pm_tree_header *expected)
 {
     const uint64_t *words = (const uint64_t *)h, *want = (const uint64_t *)expected;
-    bool blank = true;
-    for (unsigned i = 0; i < MEDIA_LINE_BYTES / sizeof *words; i++) {
+    for (unsigned i = 0; i < MEDIA_LINE_BYTES / sizeof *words; i++)
         if (words[i] != 0 && (i == 0 || words[i] != want[i]))
             return false;
-        blank = blank && words[i] == 0;
-    }
-    return blank || h->generation == 0;
+    return h->generation == 0;
 }
 
 static int check_header(const struct tree *t)
@@ -174,12 +172,66 @@ static void drop_empty_leaves(struct tree *t, const struct walk *w, struct media
     tree_give_back(t, true);
 }
 
+/* Rule LOG: every bit that is set stands for an entry of this leaf. Nobody cleans these leaves, so nobody would notice later. */
+static int check_entries(const struct tree *t, const struct pm_tree_leaf *leaf, uint64_t high)
+{
+    uint64_t newest = t->space.newest_lsn;
+    bool right = newest == 0 || leaf->lsn <= newest;
+    for (uint64_t used = leaf->bitmap; used != 0; used &= used - 1) {
+        unsigned slot = (unsigned)__builtin_ctzll(used);
+        uint64_t key = leaf->entry[slot].key;
+        right = right && key > leaf->low && key <= high &&
+                (uint8_t)(leaf->fingerprint[slot / 8] >> (8 * (slot % 8))) == tree_fingerprint(key);
+    }
+    if (!right)
+        return error_set(PA_ECORRUPT,
+                         "the leaf at %#llx of the tree at %#llx is damaged; restore the pool from a backup",
+                         (unsigned long long)tree_off_of(t, leaf), (unsigned long long)t->header_off);
+    return 0;
+}
+
+/* What the leaves say is input: under rule LOG the entries, else the lock words, of which none can be of this generation yet. */
+static int check_leaves(struct tree *t, const struct walk *w)
+{
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < w->count; i++) {
+        if (t->rule == TREE_RULE_LOG)
+            code = check_entries(t, w->leaves[i], i + 1 < w->count ? w->lows[i + 1] : UINT64_MAX);
+        else if (tree_word_is_current(t, w->leaves[i]->lsn))
+            media_store64(t->media, &w->leaves[i]->lsn, 0); /* else it could be locked for ever */
+    }
+    return code;
+}
+
+/* A leaf that a micro-log owns is not in the list: else it would be freed there. */
+static int check_spares(const struct tree *t, const struct walk *w)
+{
+    for (unsigned n = 0; n < TREE_LOGS; n++) {
+        pa_pptr owner = t->header->log[n].owner;
+        pa_off off = t->space.off_of(t->space.context, owner);
+        for (size_t i = 0; !pa_is_null(owner) && i < w->count; i++)
+            if (tree_off_of(t, w->leaves[i]) == off)
+                return error_set(
+                    PA_ECORRUPT,
+                    "the tree at %#llx: micro-log %u owns leaf %zu, which is in use; restore the pool from a "
+                    "backup",
+                    (unsigned long long)t->header_off, n, i);
+    }
+    return 0;
+}
+
 static int rebuild(struct tree *t, struct media_tally *tally)
 {
     struct walk w = {0};
     int code = walk_leaves(t, &w);
     if (code == 0)
+        code = check_leaves(t, &w);
+    if (code == 0)
+        code = check_spares(t, &w);
+    if (code == 0)
         code = tree_inner_build(t, w.leaves, w.lows, w.count);
+    for (unsigned i = 0; code == 0 && i < TREE_LOGS; i++)
+        code = tree_log_free_spare(t, i);
     if (code == 0 && t->rule == TREE_RULE_SELF && !t->media->read_only)
         drop_empty_leaves(t, &w, tally);
     free(w.leaves);
@@ -250,6 +302,12 @@ int tree_open(const struct tree_space *space, pa_off off, enum tree_rule rule, s
     return 0;
 }
 
+void tree_move(struct tree *t, void *context)
+{
+    if (t != NULL)
+        t->space.context = context;
+}
+
 void tree_close(struct tree *t)
 {
     if (t == NULL)
@@ -261,6 +319,11 @@ void tree_close(struct tree *t)
     tree_inner_fini(t);
     lock_fini(&t->smo);
     free(t);
+}
+
+void *tree_space_context(const struct tree *t)
+{
+    return t->space.context;
 }
 
 /* --- check -------------------------------------------------------------------------------------------------------------- */
@@ -337,16 +400,22 @@ int tree_check(const struct tree *t, struct tree_counts *ret_counts)
     return code;
 }
 
-int tree_foreach_block(const struct tree *t, int (*visit)(pa_off block, void *arg), void *arg)
+int tree_foreach_leaf(const struct tree *t, int (*visit)(pa_off leaf, void *arg), void *arg)
 {
     struct walk w = {0};
     int code = walk_leaves(t, &w);
     for (size_t i = 1; code == 0 && i < w.count; i++)
         code = visit(tree_off_of(t, w.leaves[i]), arg);
+    free(w.leaves);
+    free(w.lows);
+    return code;
+}
+
+int tree_foreach_block(const struct tree *t, int (*visit)(pa_off block, void *arg), void *arg)
+{
+    int code = tree_foreach_leaf(t, visit, arg);
     for (unsigned i = 0; code == 0 && i < TREE_LOGS; i++)
         if (!pa_is_null(t->header->log[i].owner))
             code = visit(t->space.off_of(t->space.context, t->header->log[i].owner), arg);
-    free(w.leaves);
-    free(w.lows);
     return code;
 }

@@ -104,9 +104,24 @@ static void split_finish(const struct tree *t, struct pm_tree_leaf *left, struct
         m, tally); /* before left takes an insert: redoing the split would then be wrong, and the slots must be empty */
 }
 
+/* Are the sorted keys distinct and in the leaf's range? Else the new leaf would begin anywhere. */
+static int check_range(const struct tree *t, const struct pm_tree_leaf *leaf, const struct pm_tree_entry *all,
+                       unsigned n)
+{
+    uint64_t high = leaf->next == 0 ? UINT64_MAX : tree_leaf_at(t, leaf->next)->low;
+    bool right = n >= 2 && all[n - 1].key <= high && (all[0].key > leaf->low || tree_is_head(t, leaf));
+    for (unsigned i = 1; right && i < n; i++)
+        right = all[i].key > all[i - 1].key;
+    if (!right)
+        return error_set(PA_ECORRUPT,
+                         "the leaf at %#llx of the tree at %#llx is damaged; restore the pool from a backup",
+                         (unsigned long long)tree_off_of(t, leaf), (unsigned long long)t->header_off);
+    return 0;
+}
+
 /* What the new leaf will hold: the upper half, or nothing if the keys come in ascending order at the tree's end. */
-static unsigned choose_upper(const struct tree *t, const struct pm_tree_leaf *leaf, const struct pm_tree_entry *extra,
-                             struct pm_tree_entry *upper, uint64_t *ret_sep)
+static int choose_upper(const struct tree *t, const struct pm_tree_leaf *leaf, const struct pm_tree_entry *extra,
+                        struct pm_tree_entry *upper, unsigned *ret_moved, uint64_t *ret_sep)
 {
     struct pm_tree_entry all[TREE_LEAF_SLOTS + 1];
     unsigned n = 0;
@@ -116,12 +131,16 @@ static unsigned choose_upper(const struct tree *t, const struct pm_tree_leaf *le
             all[n++] = leaf->entry[slot];
     }
     sort_entries(all, n);
+    int code = check_range(t, leaf, all, n);
+    if (code != 0)
+        return code;
     bool at_end = extra != NULL && leaf->next == 0 && extra->key > all[n - 1].key;
     unsigned keep = at_end ? n : n / 2;
     *ret_sep = all[keep - 1].key;
     unsigned moved = n - keep;
     memcpy(upper, all + keep, moved * sizeof *upper);
-    return moved;
+    *ret_moved = moved;
+    return 0;
 }
 
 /* Waits for a micro-log, by preference one with a spare leaf, and makes sure that the inner nodes can grow. */
@@ -180,9 +199,11 @@ int tree_split(struct tree *t, struct pm_tree_leaf *leaf, const struct pm_tree_e
     struct pm_tree_entry upper[TREE_LEAF_SLOTS + 1];
     struct pm_tree_leaf *right = NULL;
     uint64_t sep, word;
-    unsigned number;
+    unsigned number, n;
     *ret_placed = false;
-    int code = begin_split(t, &number);
+    int code = choose_upper(t, leaf, extra, upper, &n, &sep);
+    if (code == 0)
+        code = begin_split(t, &number);
     if (code != 0)
         return code;
     struct pm_tree_log *log = &t->header->log[number];
@@ -195,7 +216,6 @@ int tree_split(struct tree *t, struct pm_tree_leaf *leaf, const struct pm_tree_e
         return code;
     }
 
-    unsigned n = choose_upper(t, leaf, extra, upper, &sep);
     if (extra != NULL && extra->key > sep) {
         upper[n++] = *extra;
         *ret_placed = true;
@@ -383,7 +403,7 @@ static int redo_split(struct tree *t, struct pm_tree_log *log, struct pm_tree_le
 static int redo_merge(struct tree *t, struct pm_tree_log *log, struct pm_tree_leaf *left, unsigned number,
                       struct media_tally *tally)
 {
-    if (!tree_leaf_is_ours(t, log->right) || log->right == log->left || log->right == t->header_off)
+    if (!tree_leaf_is_ours(t, log->right) || log->right == log->left || tree_is_head(t, tree_leaf_at(t, log->right)))
         return corrupt_log(number, "names a leaf to merge that is none");
     if (log->after != 0 && !tree_leaf_is_ours(t, log->after))
         return corrupt_log(number, "names a next leaf that is none");
@@ -409,8 +429,26 @@ int tree_log_recover(struct tree *t, unsigned number, struct media_tally *tally)
         if (code != 0)
             return code;
     }
+    return 0;
+}
+
+static bool owns_a_block(const struct tree *t, const struct pm_tree_log *log)
+{
+    pa_off off = t->space.off_of(t->space.context, log->owner);
+    if (off % MEDIA_LINE_BYTES != 0 || off == t->header_off ||
+        !t->space.is_valid(t->space.context, off, sizeof(struct pm_tree_leaf)))
+        return false;
+    pa_pptr whole = t->space.pptr_of(t->space.context, off);
+    return whole.segment == log->owner.segment && whole.offset == log->owner.offset;
+}
+
+int tree_log_free_spare(struct tree *t, unsigned number)
+{
+    struct pm_tree_log *log = &t->header->log[number];
     if (pa_is_null(log->owner))
         return 0;
+    if (!owns_a_block(t, log))
+        return corrupt_log(number, "owns a leaf that is no allocated block");
     if (t->media->read_only) {
         leave_log(t, number, TREE_LOG_SPARE);
         return 0;

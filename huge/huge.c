@@ -25,14 +25,23 @@ static void count_cost(struct core *core, const struct media_tally *t)
 
 /* --- allocation ----------------------------------------------------------------------------------------------------------- */
 
-int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
+static int prepare_in(struct manager *m, size_t size, size_t alignment, int directory, struct segment **ret)
 {
     struct segment *s = NULL;
-    int code = manager_huge_claim(m, size, alignment, &s);
+    int code = manager_huge_claim(m, size, alignment, directory, &s);
     if (code == 0)
         code = manager_huge_create(m, s);
     if (code == 0)
         *ret = s;
+    return code;
+}
+
+/* One directory's file system may be full, and another's not. */
+int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
+{
+    int code = prepare_in(m, size, alignment, -1, ret);
+    for (int k = 0; code == PA_ENOSPC && m->geometry.directories != 0 && k <= m->geometry.directories; k++)
+        code = prepare_in(m, size, alignment, k, ret);
     return code;
 }
 

@@ -10,7 +10,7 @@
  *
  * Conventions. Functions return 0 or a negative enum pa_error; outputs are untouched on failure.
  * pa_errormsg() then holds a sentence for the calling thread. Sizes are bytes. Everything except
- * pa_create, pa_open, pa_close and pa_check may be called from any number of threads at once.
+ * pa_create, pa_open, pa_close, pa_check and pa_repair may be called from any number of threads at once.
  * The library never prints, never exits and never asserts on what it reads from media.
  */
 #ifndef PALLOCATOR_H
@@ -79,8 +79,12 @@ enum pa_guarantee { PA_GUARANTEE_STRICT, PA_GUARANTEE_BOUNDED, PA_GUARANTEE_GC }
 #define PA_READ_ONLY 1u /* open only: a private snapshot; nothing on media changes, not even by recovery */
 #define PA_WAIT_LOCK 2u /* wait for the pool's lock instead of PA_ELOCKED */
 #define PA_SPARSE    4u /* do not reserve space in the file system; a store may then SIGBUS when it is full */
+/* No thread of the library's own. Without the flag one thread per pool makes a spare segment ahead of need, which counts against
+ * max_size, and reads large block indexes after open; it blocks all signals and ends in pa_close. */
+#define PA_NO_BACKGROUND 8u
 
 #define PA_LAYOUT_MAX 63 /* bytes in a layout name */
+#define PA_DIRS_MAX   63 /* directories besides the pool's own */
 
 typedef struct pa_options { /* set up by pa_options_init; 0 / NULL = default */
     const char *layout;     /* application's layout name, <= 63 bytes; compared at open unless NULL */
@@ -89,7 +93,12 @@ typedef struct pa_options { /* set up by pa_options_init; 0 / NULL = default */
     enum pa_durability durability;
     enum pa_guarantee guarantee; /* create only */
     unsigned cores;              /* allocator objects; default: the machine's cores */
-    unsigned flags;              /* PA_READ_ONLY, PA_WAIT_LOCK, PA_SPARSE */
+    unsigned flags;              /* PA_READ_ONLY, PA_WAIT_LOCK, PA_SPARSE, PA_NO_BACKGROUND */
+    /* Further directories, at most PA_DIRS_MAX, over which segment and huge files are spread: for several devices. pa_create makes
+     * those that are not there, and a link dir-K to each in the pool's directory. At open they need not be given (NULL, 0); if
+     * they are, in the same order, the links are led there first, for directories that have moved. */
+    const char *const *dirs;
+    unsigned ndirs;
 } pa_options;
 /** Set every option to its default. */
 void pa_options_init(pa_options *o);
@@ -101,7 +110,11 @@ int pa_create(const char *dir, const pa_options *o, pa_pool **ret_pool);
 /** Open the pool in dir, first bringing it to a state as if every operation had finished or never begun.
  *  PA_ENOENT, PA_ELOCKED, PA_ECORRUPT, PA_EVERSION, PA_ELAYOUT. */
 int pa_open(const char *dir, const pa_options *o, pa_pool **ret_pool);
-/** Write back what the log still covers and release the pool. No other call may run or follow. NULL: no-op. */
+/** Write back what the log still covers and release the pool. No other call may run or follow; a library built with assertions
+ *  sees that one runs, and then gives PA_EINVAL and leaves the pool open. NULL: no-op.
+ *  After fork the pool is the parent's. The child may exec, _exit, or call pa_close, which then gives back the mappings and most of the
+ *  DRAM and leaves the pool's files, the parent's lock on them and everything that the parent does untouched. It may call
+ *  nothing else with the pool's handle, a tree's handle or an address in the pool. */
 int pa_close(pa_pool *pool);
 /** The pool's root block: allocated and zeroed at the first call, the same block afterwards. PA_EINVAL if size is 0 or
  *  larger than the block that the first call made. Durable on return. */
@@ -172,6 +185,41 @@ int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg);
 /** Check the whole pool offline, changing nothing. 0 = sound; else the first finding's code. *ret_report (may be NULL)
  *  gets a text, one finding a line with file, place and remedy; the caller frees it with free(). */
 int pa_check(const char *dir, char **ret_report);
+/** Rebuild what can be rebuilt of an unsound pool that nobody has open, so that pa_check finds nothing; docs/REPAIR.md tells, for each
+ *  finding, what becomes of it. In doubt a block stays allocated: repair may leak, it never frees or shares what may be somebody's.
+ *  All or nothing: 0 = the pool is sound (changed or not); PA_ECORRUPT = refused, nothing was changed; else a system error.
+ *  What is to change is first copied into a new directory repair-YYYYMMDD-HHMMSS in backup_dir (NULL = in dir), files that belong
+ *  to no slot are moved there; the copies are durable before the first change, the changes on return. A repair that a crash cut off
+ *  is finished by the next call; until then the pool does not open. *ret_report (may be NULL) gets a text, a line for each thing
+ *  found, done or refused, on failure too (or NULL); the caller frees it with free(). Not thread-safe per directory.
+ *  PA_ENOENT, PA_ELOCKED, PA_EVERSION, PA_ENOTSUP, PA_EACCES, PA_ENOSPC, PA_ENOMEM, PA_EIO. */
+int pa_repair(const char *dir, const char *backup_dir, char **ret_report);
+
+/** What a persist is on the pool's directory, and so what it survives. */
+enum pa_persistence {
+    PA_PERSISTENCE_PROCESS,    /* nothing is written back: the process may die, the machine not */
+    PA_PERSISTENCE_EADR,       /* caches are persistent: a fence */
+    PA_PERSISTENCE_CACHE_LINE, /* DAX: write-back of lines and a fence */
+    PA_PERSISTENCE_PAGE        /* msync */
+};
+typedef struct pa_info { /* may gain fields at its end */
+    uint32_t format_version;
+    uint32_t flags; /* PA_SPARSE, if it was created so */
+    uint8_t uuid[16];
+    char layout[PA_LAYOUT_MAX + 1];
+    uint64_t segment_size, max_size; /* bytes; max_size 0 = no limit */
+    uint64_t pool_file_bytes;        /* of pool.pa, which is fixed */
+    uint32_t slots;                  /* segments that the pool may ever have, its own file's slots included */
+    uint32_t lanes, lane_entries;    /* logs, and operations that each holds; lanes bound the allocator objects */
+    enum pa_guarantee guarantee;
+    enum pa_persistence persistence; /* in effect, or what PA_DURABILITY_AUTO would give */
+    uint32_t directories;            /* besides the pool's own */
+} pa_info;
+/** What an open pool is. Any thread. */
+int pa_get_info(const pa_pool *pool, pa_info *ret);
+/** The same of the pool in dir, from its pool file alone, whether somebody has it open or not. Changes nothing. PA_ENOENT,
+ *  PA_ECORRUPT, PA_EVERSION, PA_EACCES, PA_ENOMEM. */
+int pa_read_info(const char *dir, pa_info *ret);
 
 #ifdef __cplusplus
 }

@@ -10,7 +10,7 @@
 
 #define CHECKSUMMED_BYTES offsetof(struct pm_lane_entry, checksum)
 
-static uint64_t entry_checksum(const struct pm_lane_entry *e)
+uint64_t lane_entry_checksum(const struct pm_lane_entry *e)
 {
     return XXH3_64bits(e, CHECKSUMMED_BYTES);
 }
@@ -73,7 +73,7 @@ void lane_append(struct lane *l, struct media_tally *t, struct pm_lane_entry *e)
     if ((l->next & (per_quarter - 1)) == 0)
         enter_quarter(l, t, quarter_of(l, l->next));
     e->lsn = ++l->lsn;
-    e->checksum = entry_checksum(e);
+    e->checksum = lane_entry_checksum(e);
     media_copy_line(l->media, t, &l->ring[l->next], e);
     l->next = (l->next + 1) & (l->entries - 1);
 }
@@ -118,7 +118,7 @@ void lane_settle(struct lane *l, struct media_tally *t)
     lane_done(l, t);
 }
 
-static bool entry_is_empty(const struct pm_lane_entry *e)
+bool lane_entry_is_empty(const struct pm_lane_entry *e)
 {
     const uint64_t *words = (const uint64_t *)e;
     uint64_t any = 0;
@@ -127,9 +127,9 @@ static bool entry_is_empty(const struct pm_lane_entry *e)
     return any == 0;
 }
 
-static bool entry_is_valid(const struct pm_lane_entry *e)
+bool lane_entry_is_valid(const struct pm_lane_entry *e)
 {
-    return e->lsn != 0 && e->op > LANE_OP_NONE && e->op < LANE_OP_COUNT && e->checksum == entry_checksum(e);
+    return e->lsn != 0 && e->op > LANE_OP_NONE && e->op < LANE_OP_COUNT && e->checksum == lane_entry_checksum(e);
 }
 
 static uint32_t find_newest(const struct pm_lane_entry *ring, uint32_t entries, uint64_t *ret_lsn)
@@ -137,7 +137,7 @@ static uint32_t find_newest(const struct pm_lane_entry *ring, uint32_t entries, 
     uint32_t newest = entries;
     *ret_lsn = 0;
     for (uint32_t i = 0; i < entries; i++)
-        if (ring[i].lsn > *ret_lsn && entry_is_valid(&ring[i])) {
+        if (ring[i].lsn > *ret_lsn && lane_entry_is_valid(&ring[i])) {
             *ret_lsn = ring[i].lsn;
             newest = i;
         }
@@ -159,22 +159,24 @@ int lane_scan(const struct pm_lane_entry *ring, uint32_t entries, unsigned numbe
     if (s.newest == entries) {
         /* Nothing committed yet: only the first entry may hold something, the torn first append. */
         for (uint32_t i = 1; i < entries; i++)
-            if (!entry_is_empty(&ring[i]))
+            if (!lane_entry_is_empty(&ring[i]))
                 return broken_ring(number, i);
         s.newest = entries - 1;
         *ret = s;
         return 0;
     }
+    if (s.lsn > LANE_LSN_MAX)
+        return broken_ring(number, s.newest);
     /* Backwards from the newest: valid and descending; then only empty ones; the one after the newest may be torn. */
     uint64_t above = s.lsn + 1;
     bool in_empty = false;
     for (uint32_t back = 0; back < entries; back++) {
         uint32_t index = (s.newest + entries - back) & (entries - 1);
         const struct pm_lane_entry *e = &ring[index];
-        if (!in_empty && entry_is_valid(e) && e->lsn < above) {
+        if (!in_empty && lane_entry_is_valid(e) && e->lsn < above) {
             above = e->lsn;
             s.valid++;
-        } else if (entry_is_empty(e) && (in_empty || index == entries - 1)) {
+        } else if (lane_entry_is_empty(e) && (in_empty || index == entries - 1)) {
             in_empty = true;
         } else if (back == entries - 1) {
             break; /* torn by the append that the crash cut off */

@@ -27,6 +27,8 @@
 #define LANE_ENTRIES_MIN     16u
 #define LANE_ENTRIES_MAX     65536u
 #define LANE_ENTRIES_DEFAULT 1024u
+/* Higher numbers are damage: no pool lives long enough to count so far, and counting on must not overflow. */
+#define LANE_LSN_MAX (UINT64_C(1) << 62)
 
 /** The touched lines of one quarter of the ring. */
 struct lane_touched {
@@ -93,6 +95,12 @@ static inline const struct pm_lane_entry *lane_scan_entry(const struct pm_lane_e
 {
     return &ring[(s->newest + entries + 1 - s->valid + i) & (entries - 1)];
 }
+/** Committed: numbered, a known operation, and the checksum fits. */
+bool lane_entry_is_valid(const struct pm_lane_entry *e);
+/** Never written. */
+bool lane_entry_is_empty(const struct pm_lane_entry *e);
+/** What the checksum has to be. */
+uint64_t lane_entry_checksum(const struct pm_lane_entry *e);
 bool lane_is_valid(const struct lane *l);
 
 #endif

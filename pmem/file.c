@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <libpmem2.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
@@ -39,6 +40,9 @@ static bool hook_skip(const struct dir *d, enum file_op op, const char *site)
 {
     return d->hooks != NULL && d->hooks->skip != NULL && d->hooks->skip(d->hooks->context, op, site);
 }
+
+/* A signal that interrupts a system call is no failure: begin again. */
+#define AGAIN(call) TEMP_FAILURE_RETRY(call)
 
 static int refuse(const struct dir *d, int error_number, const char *verb, const char *name)
 {
@@ -82,6 +86,23 @@ static void range_keep(struct pmem2_vm_reservation *range)
         pmem2_vm_reservation_delete(&range);
 }
 
+/* A new directory is durable when its parent is. One that was there before is its maker's matter, unless that was a pa_create
+ * which a crash cut off here: so its parent is synced too, where that can be done. */
+static int sync_parent(const struct dir *d, bool made)
+{
+    int failure = hook_before(d, FILE_OP_SYNC_DIR, "..", MEDIA_SITE);
+    if (failure == 0) {
+        int parent = (int)AGAIN(openat(d->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (parent < 0 || AGAIN(fsync(parent)) != 0)
+            failure = errno;
+        if (parent >= 0)
+            close(parent);
+    }
+    if (failure == 0 || !made)
+        return 0;
+    return error_set_errno(failure, "cannot make the new directory %s durable in its parent", d->path);
+}
+
 int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks)
 {
     *d = (struct dir){.fd = -1, .read_only = read_only, .hooks = hooks};
@@ -89,19 +110,21 @@ int dir_open(struct dir *d, const char *path, bool create, bool read_only, const
     if (d->path == NULL)
         return error_set(PA_ENOMEM, "no memory for the name of %s", path);
     int failure = hook_before(d, FILE_OP_OPEN_DIR, path, MEDIA_SITE);
-    if (failure == 0 && create && mkdir(path, 0700) != 0 && errno != EEXIST)
+    bool made = failure == 0 && create && mkdir(path, 0700) == 0;
+    if (failure == 0 && create && !made && errno != EEXIST)
         failure = errno;
     if (failure == 0) {
-        d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        d->fd = (int)AGAIN(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         failure = d->fd < 0 ? errno : 0;
     }
-    if (failure != 0) {
-        int code = error_set_errno(failure, "cannot open the pool directory %s", path);
+    int code = failure == 0 ? 0 : error_set_errno(failure, "cannot open the pool directory %s", path);
+    if (code == 0)
+        hook_after(d, FILE_OP_OPEN_DIR, path, 0, 0, NULL, MEDIA_SITE);
+    if (code == 0 && create)
+        code = sync_parent(d, made);
+    if (code != 0)
         dir_close(d);
-        return code;
-    }
-    hook_after(d, FILE_OP_OPEN_DIR, path, 0, 0, NULL, MEDIA_SITE);
-    return 0;
+    return code;
 }
 
 void dir_close(struct dir *d)
@@ -115,6 +138,17 @@ void dir_close(struct dir *d)
     d->fd = -1;
     d->path = NULL;
     d->base = NULL;
+}
+
+/* libpmem2 keeps its lists of mappings and ranges under locks that may be held for ever here, so it is not asked. Its records of what
+ * was mapped stay, which is why the addresses must not be used again. */
+void dir_leave_to_parent(struct dir *d, struct file *lock_file)
+{
+    if (d->base != NULL)
+        mmap(d->base, d->reserved_bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    file_close_descriptor(lock_file); /* the parent's lock stays: it belongs to the open file that both share */
+    close(d->fd);
+    free(d->path);
 }
 
 #define RESERVE_TRIES 16u
@@ -144,8 +178,8 @@ static int reserve_aligned(struct dir *d, uint64_t size)
 int dir_lock(struct dir *d)
 {
     int failure = hook_before(d, FILE_OP_LOCK, "", MEDIA_SITE);
-    while (failure == 0 && flock(d->fd, LOCK_EX | LOCK_NB) != 0 && (failure = errno) == EINTR)
-        failure = 0;
+    if (failure == 0 && AGAIN(flock(d->fd, LOCK_EX | LOCK_NB)) != 0)
+        failure = errno;
     if (failure == EWOULDBLOCK)
         return error_set(PA_ELOCKED, "a pool is just being created in %s; wait for it and open it", d->path);
     return failure == 0 ? 0 : error_set_errno(failure, "cannot lock the directory %s", d->path);
@@ -184,12 +218,78 @@ int dir_sync_(struct dir *d, const char *site)
     if (hook_skip(d, FILE_OP_SYNC_DIR, site))
         return 0;
     int failure = hook_before(d, FILE_OP_SYNC_DIR, "", site);
-    if (failure == 0 && fsync(d->fd) != 0)
+    if (failure == 0 && AGAIN(fsync(d->fd)) != 0)
         failure = errno;
     if (failure != 0)
         return error_set_errno(failure, "cannot make the directory %s durable", d->path);
     hook_after(d, FILE_OP_SYNC_DIR, "", 0, 0, NULL, site);
     return 0;
+}
+
+/* The name up to its last slash; false if it has none. */
+static bool directory_of(const char *name, char ret[64])
+{
+    const char *slash = strrchr(name, '/');
+    if (slash == NULL || slash - name >= 64)
+        return false;
+    memcpy(ret, name, (size_t)(slash - name));
+    ret[slash - name] = '\0';
+    return true;
+}
+
+int dir_sync_of_(struct dir *d, const char *name, const char *site)
+{
+    char directory[64];
+    if (!directory_of(name, directory))
+        return dir_sync_(d, site);
+    if (hook_skip(d, FILE_OP_SYNC_DIR, site))
+        return 0;
+    int failure = hook_before(d, FILE_OP_SYNC_DIR, directory, site);
+    if (failure == 0) {
+        int fd = (int)AGAIN(openat(d->fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (fd < 0 || AGAIN(fsync(fd)) != 0)
+            failure = errno;
+        if (fd >= 0)
+            close(fd);
+    }
+    if (failure != 0)
+        return refuse(d, failure, "make durable the directory", directory);
+    hook_after(d, FILE_OP_SYNC_DIR, directory, 0, 0, NULL, site);
+    return 0;
+}
+
+int dir_real_path(const struct dir *d, char *ret)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", d->fd);
+    if (realpath(self, ret) != NULL || realpath(d->path, ret) != NULL)
+        return 0;
+    return error_set_errno(errno, "cannot tell where %s is", d->path);
+}
+
+int dir_link(struct dir *d, const char *target, const char *name)
+{
+    char fresh[64];
+    snprintf(fresh, sizeof fresh, "%s.new", name);
+    int failure = hook_before(d, FILE_OP_CREATE, fresh, MEDIA_SITE);
+    if (failure == 0 && unlinkat(d->fd, fresh, 0) != 0 && errno != ENOENT)
+        failure = errno;
+    if (failure == 0 && symlinkat(target, d->fd, fresh) != 0)
+        failure = errno;
+    if (failure != 0)
+        return refuse(d, failure, "make the link", name);
+    hook_after(d, FILE_OP_CREATE, fresh, 0, 0, NULL, MEDIA_SITE);
+    return dir_rename(d, fresh, name);
+}
+
+bool dir_link_is(const struct dir *d, const char *name, const char *target)
+{
+    char text[PATH_MAX];
+    ssize_t n = readlinkat(d->fd, name, text, sizeof text - 1);
+    if (n < 0)
+        return false;
+    text[n] = '\0';
+    return strcmp(text, target) == 0;
 }
 
 int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site)
@@ -222,20 +322,41 @@ bool dir_is_volatile(const struct dir *d)
     return fstatfs(d->fd, &s) == 0 && (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC);
 }
 
+uint64_t dir_free_bytes(const struct dir *d)
+{
+    struct statfs s;
+    return fstatfs(d->fd, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_bsize : 0;
+}
+
 int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), void *arg)
 {
-    int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir_foreach_in(d, ".", visit, arg);
+}
+
+int dir_foreach_in(const struct dir *d, const char *directory, int (*visit)(const char *name, void *arg), void *arg)
+{
+    int failure = hook_before(d, FILE_OP_LIST, "", MEDIA_SITE);
+    if (failure != 0)
+        return error_set_errno(failure, "cannot list %s", d->path);
+    int fd = (int)AGAIN(openat(d->fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
     if (stream == NULL) {
-        int code = error_set_errno(errno, "cannot list %s", d->path);
+        int code = error_set_errno(errno, "cannot list %s/%s", d->path, directory);
         if (fd >= 0)
             close(fd);
         return code;
     }
     int result = 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(stream)) != NULL;)
+    while (result == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(stream);
+        if (entry == NULL) {
+            result = errno == 0 ? 0 : error_set_errno(errno, "cannot list %s", d->path);
+            break;
+        }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             result = visit(entry->d_name, arg);
+    }
     closedir(stream);
     return result;
 }
@@ -247,6 +368,7 @@ static void file_init(struct file *f, const char *name)
     f->fd = -1;
     f->size = 0;
     f->map = NULL;
+    f->mapped = 0;
     f->tails = NULL;
     __atomic_store_n(&f->address, NULL, __ATOMIC_RELAXED); /* of a known segment: others look without a lock */
     snprintf(f->name, sizeof f->name, "%s", name);
@@ -255,12 +377,11 @@ static void file_init(struct file *f, const char *name)
 /* Space for [offset, offset + size), the file growing if needed; 0 or an errno value. */
 static int reserve_space(int fd, uint64_t offset, uint64_t size)
 {
-    int result;
-    do
-        result = fallocate(fd, 0, (off_t)offset, (off_t)size) == 0 ? 0 : errno;
-    while (result == EINTR);
+    int result = AGAIN(fallocate(fd, 0, (off_t)offset, (off_t)size)) == 0 ? 0 : errno;
     if (result == EOPNOTSUPP) /* file systems without extents: written zero by zero */
-        result = posix_fallocate(fd, (off_t)offset, (off_t)size);
+        do
+            result = posix_fallocate(fd, (off_t)offset, (off_t)size);
+        while (result == EINTR);
     return result;
 }
 
@@ -269,7 +390,7 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
     file_init(f, name);
     int failure = hook_before(d, FILE_OP_CREATE, name, site);
     if (failure == 0) {
-        f->fd = openat(d->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        f->fd = (int)AGAIN(openat(d->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         failure = f->fd < 0 ? errno : 0;
     }
     if (failure != 0)
@@ -279,17 +400,18 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
     failure = hook_before(d, FILE_OP_ALLOCATE, name, site);
     if (failure == 0) {
         if (sparse)
-            failure = ftruncate(f->fd, (off_t)size) == 0 ? 0 : errno;
+            failure = AGAIN(ftruncate(f->fd, (off_t)size)) == 0 ? 0 : errno;
         else
             failure = reserve_space(f->fd, 0, size);
     }
     if (failure != 0) {
         int code = error_set_errno(failure, "cannot reserve %llu bytes for %s/%s; free space in the file system%s",
                                    (unsigned long long)size, d->path, name, sparse ? "" : " or use PA_SPARSE");
-        close(f->fd);
-        f->fd = -1;
-        if (unlinkat(d->fd, name, 0) == 0)
-            hook_after(d, FILE_OP_UNLINK, name, 0, 0, NULL, site);
+        struct error_text first;
+        error_save(&first);
+        file_close_descriptor(f);
+        (void)dir_unlink_(d, name, false, site);
+        error_restore(&first);
         return code;
     }
     f->size = size;
@@ -304,7 +426,7 @@ int file_open(struct dir *d, struct file *f, const char *name)
     if (failure == 0) {
         /* O_NONBLOCK: a FIFO in the file's place must not block the open. */
         int flags = (d->read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
-        f->fd = openat(d->fd, name, flags);
+        f->fd = (int)AGAIN(openat(d->fd, name, flags));
         failure = f->fd < 0 ? errno : 0;
     }
     if (failure == ELOOP || failure == ENXIO || failure == EISDIR)
@@ -330,14 +452,42 @@ int file_open(struct dir *d, struct file *f, const char *name)
     return 0;
 }
 
-bool file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size)
+int file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size)
 {
-    (void)d;
-    ssize_t got;
-    do
-        got = pread(f->fd, to, size, (off_t)offset);
-    while (got < 0 && errno == EINTR);
-    return got == (ssize_t)size;
+    int failure = hook_before(d, FILE_OP_READ, f->name, MEDIA_SITE);
+    for (size_t done = 0; failure == 0 && done < size;) {
+        ssize_t got = AGAIN(pread(f->fd, (char *)to + done, size - done, (off_t)(offset + done)));
+        if (got == 0)
+            return error_set(PA_ECORRUPT,
+                             "%s/%s ends before the %zu bytes at offset %llu that it must have; restore the file from "
+                             "a backup",
+                             d->path, f->name, size, (unsigned long long)offset);
+        if (got < 0)
+            failure = errno;
+        else
+            done += (size_t)got;
+    }
+    if (failure != 0)
+        return refuse(d, failure, "read", f->name);
+    hook_after(d, FILE_OP_READ, f->name, offset, size, to, MEDIA_SITE);
+    return 0;
+}
+
+int file_write(struct dir *d, const struct file *f, uint64_t offset, const void *from, size_t size)
+{
+    const char *p = from;
+    int failure = 0;
+    while (size != 0 && failure == 0) {
+        ssize_t n = AGAIN(pwrite(f->fd, p, size, (off_t)offset));
+        if (n <= 0) {
+            failure = n < 0 ? errno : EIO;
+        } else {
+            p += n;
+            offset += (uint64_t)n;
+            size -= (size_t)n;
+        }
+    }
+    return failure == 0 ? 0 : refuse(d, failure, "write", f->name);
 }
 
 int file_sync_(struct dir *d, struct file *f, const char *site)
@@ -345,7 +495,7 @@ int file_sync_(struct dir *d, struct file *f, const char *site)
     if (hook_skip(d, FILE_OP_SYNC, site))
         return 0;
     int failure = hook_before(d, FILE_OP_SYNC, f->name, site);
-    if (failure == 0 && fsync(f->fd) != 0)
+    if (failure == 0 && AGAIN(fsync(f->fd)) != 0)
         failure = errno;
     if (failure != 0)
         return refuse(d, failure, "make durable", f->name);
@@ -366,13 +516,10 @@ static int refuse_map(const struct dir *d, const char *name, int result)
     return error_set(PA_EIO, "cannot map %s/%s: %s", d->path, name, pmem2_errormsg());
 }
 
-/* Map size bytes from `from` of an open file at offset of the reserved range; size 0 = all of the file. */
-static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset,
-                     struct pmem2_map **ret)
+/* By libpmem2, which also finds out what a persist of the mapping needs. */
+static int map_by_library(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset,
+                          struct pmem2_map **ret)
 {
-    int failure = hook_before(d, FILE_OP_MAP, f->name, MEDIA_SITE);
-    if (failure != 0)
-        return refuse(d, failure, "map", f->name);
     struct pmem2_config *config = NULL;
     struct pmem2_source *source = NULL;
     int result = pmem2_source_from_fd(&source, f->fd);
@@ -386,7 +533,7 @@ static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_
         result = pmem2_config_set_vm_reservation(config, d->reservation, offset);
     if (result == 0 && from != 0)
         result = pmem2_config_set_offset(config, from);
-    if (result == 0 && size != 0)
+    if (result == 0)
         result = pmem2_config_set_length(config, size);
     if (result == 0)
         result = pmem2_map_new(ret, config, source);
@@ -394,27 +541,88 @@ static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_
         pmem2_config_delete(&config);
     if (source != NULL)
         pmem2_source_delete(&source);
-    if (result != 0)
-        return refuse_map(d, f->name, result);
-    hook_after(d, FILE_OP_MAP, f->name, from, size != 0 ? size : f->size, pmem2_map_get_address(*ret), MEDIA_SITE);
-    return 0;
+    return result == 0 ? 0 : refuse_map(d, f->name, result);
+}
+
+/*
+ * How to map the files after the first. libpmem2 (1.12) looks through /sys for each mapping and changes the process's working
+ * directory while it does so; that costs as much as everything else at open, and other threads would notice.
+ */
+static enum file_way way_of(const struct dir *d, const struct file *f)
+{
+    if (d->read_only)
+        return FILE_WAY_PRIVATE;
+    if (pmem2_map_get_store_granularity(f->map) == PMEM2_GRANULARITY_PAGE)
+        return FILE_WAY_SHARED;
+    void *probe = mmap(NULL, 4096, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, f->fd, 0);
+    if (probe == MAP_FAILED) /* the granularity was chosen by PMEM2_FORCE_GRANULARITY */
+        return FILE_WAY_SHARED;
+    munmap(probe, 4096);
+    return FILE_WAY_SYNC;
+}
+
+static int map_directly(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset)
+{
+    static const int flags[] = {[FILE_WAY_SYNC] = MAP_SHARED_VALIDATE | MAP_SYNC,
+                                [FILE_WAY_SHARED] = MAP_SHARED,
+                                [FILE_WAY_PRIVATE] = MAP_PRIVATE};
+    if (offset + size > d->reserved_bytes)
+        return error_set(PA_ECORRUPT, "%s/%s would lie outside the pool's address range", d->path, f->name);
+    if (mmap(d->base + offset, size, PROT_READ | PROT_WRITE, flags[d->way] | MAP_FIXED, f->fd, (off_t)from) !=
+        MAP_FAILED)
+        return 0;
+    if (d->way == FILE_WAY_SYNC && errno == EOPNOTSUPP)
+        return error_set(PA_ENOTSUP,
+                         "%s/%s lies on a file system without DAX, the pool file on one with; keep the pool's "
+                         "directories on file systems of one kind",
+                         d->path, f->name);
+    if (errno == ENOMEM)
+        return refuse_map(d, f->name, -ENOMEM);
+    return refuse(d, errno, "map", f->name);
+}
+
+/* The range is reserved again. If the kernel cannot, the file stays mapped, which harms nobody. */
+static void unmap_directly(void *address, uint64_t size)
+{
+    (void)!mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+/* Map size bytes from `from` of an open file at offset of the reserved range; *ret NULL: not by libpmem2. */
+static int map_range(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset,
+                     struct pmem2_map **ret)
+{
+    int failure = hook_before(d, FILE_OP_MAP, f->name, MEDIA_SITE);
+    if (failure != 0)
+        return refuse(d, failure, "map", f->name);
+    *ret = NULL;
+    int code = d->way == FILE_WAY_LIBRARY ? map_by_library(d, f, from, size, offset, ret)
+                                          : map_directly(d, f, from, size, offset);
+    if (code == 0)
+        hook_after(d, FILE_OP_MAP, f->name, from, size, d->base + offset, MEDIA_SITE);
+    return code;
 }
 
 int file_map_part(struct dir *d, struct file *f, uint64_t size, uint64_t offset)
 {
     int code = map_range(d, f, 0, size, offset, &f->map);
-    if (code == 0)
-        __atomic_store_n(&f->address, pmem2_map_get_address(f->map), __ATOMIC_RELEASE); /* others look without a lock */
-    return code;
+    if (code != 0)
+        return code;
+    f->mapped = f->map == NULL ? size : 0;
+    if (f->map != NULL)
+        d->way = way_of(d, f);
+    __atomic_store_n(&f->address, d->base + offset, __ATOMIC_RELEASE); /* others look without a lock */
+    return 0;
 }
 
 int file_map(struct dir *d, struct file *f, uint64_t offset)
 {
-    return file_map_part(d, f, 0, offset);
+    return file_map_part(d, f, f->size, offset);
 }
 
 struct file_tail {
     struct pmem2_map *map;
+    void *address;
+    uint64_t mapped;
     struct file_tail *next;
 };
 
@@ -429,9 +637,19 @@ int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint
         free(tail);
         return code;
     }
+    tail->address = d->base + offset;
+    tail->mapped = size;
     tail->next = f->tails;
     f->tails = tail;
     return 0;
+}
+
+static void unmap_range(struct pmem2_map **map, void *address, uint64_t mapped)
+{
+    if (*map != NULL)
+        pmem2_map_delete(map);
+    else if (mapped != 0)
+        unmap_directly(address, mapped);
 }
 
 void file_unmap(struct dir *d, struct file *f)
@@ -440,12 +658,22 @@ void file_unmap(struct dir *d, struct file *f)
     while (f->tails != NULL) {
         struct file_tail *tail = f->tails;
         f->tails = tail->next;
-        pmem2_map_delete(&tail->map);
+        unmap_range(&tail->map, tail->address, tail->mapped);
         free(tail);
     }
-    if (f->map != NULL)
-        pmem2_map_delete(&f->map);
+    unmap_range(&f->map, f->address, f->mapped);
+    f->mapped = 0;
     __atomic_store_n(&f->address, NULL, __ATOMIC_RELEASE);
+}
+
+struct file file_detach(struct file *f)
+{
+    struct file detached = *f;
+    f->map = NULL;
+    f->mapped = 0;
+    f->tails = NULL;
+    __atomic_store_n(&f->address, NULL, __ATOMIC_RELEASE);
+    return detached;
 }
 
 void file_close_descriptor(struct file *f)
@@ -464,7 +692,8 @@ void file_close(struct dir *d, struct file *f)
 int file_punch_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site)
 {
     int failure = hook_before(d, FILE_OP_PUNCH, f->name, site);
-    if (failure == 0 && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) != 0)
+    int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (failure == 0 && AGAIN(fallocate(f->fd, how, (off_t)offset, (off_t)size)) != 0)
         failure = errno;
     if (failure != 0)
         return refuse(d, failure, "punch a hole into", f->name);
@@ -485,10 +714,12 @@ int file_allocate_(struct dir *d, struct file *f, uint64_t offset, uint64_t size
 
 int file_lock(struct dir *d, struct file *f, bool wait)
 {
+    if (d->locked)
+        return 0;
     int failure = hook_before(d, FILE_OP_LOCK, f->name, MEDIA_SITE);
     int how = (d->read_only ? LOCK_SH : LOCK_EX) | (wait ? 0 : LOCK_NB);
-    while (failure == 0 && flock(f->fd, how) != 0 && (failure = errno) == EINTR)
-        failure = 0;
+    if (failure == 0 && AGAIN(flock(f->fd, how)) != 0)
+        failure = errno;
     if (failure == EWOULDBLOCK)
         return error_set(PA_ELOCKED, "the pool in %s is open elsewhere; close it there, or wait with PA_WAIT_LOCK",
                          d->path);

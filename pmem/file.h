@@ -27,10 +27,14 @@ enum file_op {
     FILE_OP_MAP,  /* detail = offset in the file and size of what was mapped */
     FILE_OP_SYNC, /* fsync of the file: its size and allocation */
     FILE_OP_UNLINK,
-    FILE_OP_SYNC_DIR, /* fsync of the directory: names */
+    FILE_OP_SYNC_DIR, /* fsync of the directory: names; of its parent, without an `after`, if name is ".." */
     FILE_OP_RENAME,
     FILE_OP_LOCK,
-    FILE_OP_RESERVE /* address range */
+    FILE_OP_RESERVE, /* address range */
+    FILE_OP_READ,    /* after: address = where the bytes went */
+    FILE_OP_LIST,    /* the directory's names */
+    FILE_OP_WRITE,   /* a file that is not mapped: pmem/file_copy.h */
+    FILE_OP_COUNT
 };
 
 /** A test's seam: injects failures and sees what was done. */
@@ -45,14 +49,24 @@ struct file_hooks {
     bool (*skip)(void *context, enum file_op op, const char *site);
 };
 
+/** How a file is mapped. */
+enum file_way {
+    FILE_WAY_LIBRARY, /* by libpmem2, which finds out what a persist needs: the pool file, and everything under Valgrind */
+    FILE_WAY_SYNC,    /* as libpmem2 has found out: shared, with MAP_SYNC */
+    FILE_WAY_SHARED,
+    FILE_WAY_PRIVATE /* of a read-only directory */
+};
+
 /** The directory and the address range of one pool. */
 struct dir {
     char *path; /* for sentences */
     int fd;
     bool read_only; /* files are opened read-only and mapped privately */
+    bool locked;    /* the caller has the pool's lock through another handle: file_lock takes none */
     const struct file_hooks *hooks;
     struct pmem2_vm_reservation *reservation;
-    char *base; /* first byte of the reserved range */
+    enum file_way way; /* of the next file; LIBRARY until one is mapped */
+    char *base;        /* first byte of the reserved range */
     uint64_t reserved_bytes;
 };
 
@@ -62,15 +76,20 @@ struct file_tail; /* a mapping of what a file was grown by */
 struct file {
     int fd; /* -1 after file_close_descriptor */
     char name[32];
-    uint64_t size; /* bytes */
-    struct pmem2_map *map;
-    void *address; /* NULL while not mapped */
+    uint64_t size;         /* bytes */
+    struct pmem2_map *map; /* way LIBRARY, else NULL */
+    uint64_t mapped;       /* bytes from address on, other ways */
+    void *address;         /* NULL while not mapped */
     struct file_tail *tails;
 };
 
-/** Open dir path; create = make it (one level) if it is not there. hooks may be NULL. */
+/** Open dir path; create = make it (one level) if it is not there, and sync its parent, so that a power failure does not take
+ *  the directory away. hooks may be NULL. */
 int dir_open(struct dir *d, const char *path, bool create, bool read_only, const struct file_hooks *hooks);
 void dir_close(struct dir *d);
+/** In a child after fork: let go of the directory, its lock file and whatever is mapped in the range, without a lock and without any
+ *  effect on the parent. The range's addresses stay taken, so that nothing else gets them. */
+void dir_leave_to_parent(struct dir *d, struct file *lock_file);
 /** Creators of a pool in one directory take turns: PA_ELOCKED if another process or handle is at it. */
 int dir_lock(struct dir *d);
 void dir_unlock(struct dir *d);
@@ -81,14 +100,27 @@ int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
 /** Make the creations and removals so far durable. */
 int dir_sync_(struct dir *d, const char *site);
 #define dir_sync(d) dir_sync_((d), MEDIA_SITE)
+/** As dir_sync, for the directory that name (of a file, perhaps "dir-1/segment-00000001.pa") lies in. */
+int dir_sync_of_(struct dir *d, const char *name, const char *site);
+#define dir_sync_of(d, name) dir_sync_of_((d), (name), MEDIA_SITE)
+/** Where the directory is, without links; ret has PATH_MAX bytes. */
+int dir_real_path(const struct dir *d, char *ret);
+/** Make the symbolic link name in the directory, or replace it at once; durable after dir_sync. */
+int dir_link(struct dir *d, const char *target, const char *name);
+/** Is name a link to target? */
+bool dir_link_is(const struct dir *d, const char *name, const char *target);
 int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site);
 #define dir_unlink(d, name, must_exist) dir_unlink_((d), (name), (must_exist), MEDIA_SITE)
 int dir_rename_(struct dir *d, const char *from, const char *to, const char *site);
 #define dir_rename(d, from, to) dir_rename_((d), (from), (to), MEDIA_SITE)
 /** True if what survives here is decided by tmpfs or ramfs (no medium behind it). */
 bool dir_is_volatile(const struct dir *d);
+/** Bytes that the file system has left for this user; 0 if it does not say. */
+uint64_t dir_free_bytes(const struct dir *d);
 /** Call visit for each name in the directory; its non-zero value stops the walk and is returned. */
 int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), void *arg);
+/** As dir_foreach, for a directory (or a link to one) that lies in it. */
+int dir_foreach_in(const struct dir *d, const char *directory, int (*visit)(const char *name, void *arg), void *arg);
 
 /** Create name with size bytes, all zero; space is reserved unless sparse. The name is durable after dir_sync, size and space
  *  after file_sync. On failure nothing is left behind. */
@@ -96,8 +128,10 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
 #define file_create(d, f, name, size, sparse) file_create_((d), (f), (name), (size), (sparse), MEDIA_SITE)
 /** Open an existing regular file of the directory. PA_ENOENT, PA_ECORRUPT (not a regular file), PA_EACCES. */
 int file_open(struct dir *d, struct file *f, const char *name);
-/** Copy size bytes at offset of a file that is not mapped yet; false if it has not got them. */
-bool file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size);
+/** Copy size bytes at offset of a file that is not mapped yet. PA_ECORRUPT if it has not got them. */
+int file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size);
+/** Write size bytes at offset of a file that is not mapped; durable after file_sync. */
+int file_write(struct dir *d, const struct file *f, uint64_t offset, const void *from, size_t size);
 int file_sync_(struct dir *d, struct file *f, const char *site);
 #define file_sync(d, f) file_sync_((d), (f), MEDIA_SITE)
 /** Map the whole file at offset of the reserved range (private and writable when the directory is read-only). */
@@ -109,6 +143,8 @@ int file_map_part(struct dir *d, struct file *f, uint64_t size, uint64_t offset)
 int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint64_t from, uint64_t size,
                   uint64_t offset);
 void file_unmap(struct dir *d, struct file *f);
+/** Take the mapping out of a file that others may look at: f is not mapped any more, the result is. */
+struct file file_detach(struct file *f);
 /** Close the descriptor; the mapping stays. A pool may have more files than a process may have descriptors. */
 void file_close_descriptor(struct file *f);
 /** Unmap and close. */

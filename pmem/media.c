@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "pmem/file.h"
+#include "pmem/valgrind.h"
 
 void media_event_(const struct media *m, enum media_event event, const void *address, size_t size, const char *site)
 {
@@ -18,6 +19,18 @@ bool media_skip_(const struct media *m, enum media_event event, const char *site
     return m->recorder->skip != NULL && m->recorder->skip(m->recorder->context, event, site);
 }
 
+/* An msync is of whole pages, in which there may be free blocks too: to memcheck a system call that reads what it must not. */
+static void flush(const struct media *m, const void *address, size_t size)
+{
+    if (m->mode != MEDIA_PAGE) {
+        m->flush_fn(address, size);
+        return;
+    }
+    valgrind_reports_off();
+    m->flush_fn(address, size);
+    valgrind_reports_on();
+}
+
 void media_flush_slow_(const struct media *m, const void *address, size_t size, const char *site)
 {
     if (m->mode == MEDIA_RECORD) {
@@ -25,7 +38,15 @@ void media_flush_slow_(const struct media *m, const void *address, size_t size, 
             media_event_(m, MEDIA_EVENT_FLUSH, address, size, site);
         return;
     }
-    m->flush_fn(address, size);
+    flush(m, address, size);
+}
+
+/* libpmem2's drain (1.12) on aarch64 is dmb, which orders write-backs but does not wait for them. */
+static void complete_write_backs(void)
+{
+#if defined(__aarch64__)
+    __asm__ volatile("dsb sy" ::: "memory");
+#endif
 }
 
 void media_drain_slow_(const struct media *m, const char *site)
@@ -35,7 +56,9 @@ void media_drain_slow_(const struct media *m, const char *site)
             media_event_(m, MEDIA_EVENT_DRAIN, NULL, 0, site);
         return;
     }
-    m->drain_fn();
+    if (m->drain_fn != NULL)
+        m->drain_fn();
+    complete_write_backs();
 }
 
 /* Eight word stores rather than memcpy: in the modes without non-temporal stores a line is still written in ascending order. */
@@ -51,7 +74,7 @@ static void store_then_flush(const struct media *m, struct media_tally *t, void 
     store_words(dst, src, size / sizeof(uint64_t));
     if (m->mode <= MEDIA_BYTE)
         return;
-    m->flush_fn(dst, size);
+    flush(m, dst, size);
     t->lines++;
 }
 
@@ -65,11 +88,13 @@ void media_copy_line_slow_(const struct media *m, struct media_tally *t, void *d
         media_event_(m, MEDIA_EVENT_STORE_NT, dst, MEDIA_LINE_BYTES, site);
         return;
     }
+#if !defined(__aarch64__)           /* there its stores are ordinary and in no certain order */
     if (m->mode == MEDIA_LIBRARY) { /* announces itself to pmemcheck, which a store by hand would not */
         m->memcpy_fn(dst, src, MEDIA_LINE_BYTES, PMEM2_F_MEM_NODRAIN | PMEM2_F_MEM_NONTEMPORAL);
         t->lines++;
         return;
     }
+#endif
     store_then_flush(m, t, dst, src, MEDIA_LINE_BYTES);
 }
 
@@ -145,7 +170,7 @@ int media_init(struct media *m, const struct dir *d, const struct file *mapped, 
 
 int media_accepts(const struct media *m, const struct file *mapped)
 {
-    if (m->mode == MEDIA_PROCESS || m->mode == MEDIA_RECORD)
+    if (m->mode == MEDIA_PROCESS || m->mode == MEDIA_RECORD || mapped->map == NULL) /* mapped as the pool file is */
         return 0;
     if (mode_of(pmem2_map_get_store_granularity(mapped->map)) <= m->mode)
         return 0;

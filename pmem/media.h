@@ -94,10 +94,20 @@ static inline void media_store64_(const struct media *m, uint64_t *address, uint
         media_event_(m, MEDIA_EVENT_STORE, address, sizeof *address, site);
 }
 
+/* Where the processor may reorder stores, an ordinary one must not overtake the release stores before it: else a line would not
+ * arrive as a prefix of the stores made to it. */
+static inline void media_order_stores_(void)
+{
+#if !defined(__x86_64__)
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+#endif
+}
+
 /** Copy size bytes into media by ordinary stores, ascending, not yet durable and not atomic. */
 #define media_write(m, dst, src, size) media_write_((m), (dst), (src), (size), MEDIA_SITE)
 static inline void media_write_(const struct media *m, void *dst, const void *src, size_t size, const char *site)
 {
+    media_order_stores_();
     memcpy(dst, src, size);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (__builtin_expect(m->mode == MEDIA_RECORD, 0))
@@ -108,6 +118,7 @@ static inline void media_write_(const struct media *m, void *dst, const void *sr
 #define media_set(m, dst, value, size) media_set_((m), (dst), (value), (size), MEDIA_SITE)
 static inline void media_set_(const struct media *m, void *dst, int value, size_t size, const char *site)
 {
+    media_order_stores_();
     memset(dst, value, size);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (__builtin_expect(m->mode == MEDIA_RECORD, 0))

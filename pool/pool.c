@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pool.c -- allocation, free and addresses: which object serves a call. */
 #include "pool/pool.h"
+#include "pool/pool_call.h"
+#include "pool/pool_watch.h"
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -85,39 +87,68 @@ static int refuse_size(size_t size)
     return error_set(PA_EINVAL, "a block of %zu bytes is larger than the pool's address range", size);
 }
 
-/* From any allocator that the core serves; the core is locked. */
-static int allocate_big_on(pa_pool *pool, unsigned core, pa_pptr *dst, size_t size, size_t alignment,
-                           enum big_growth growth)
+/* From a free block of any allocator that the core serves, except one; the core is locked. */
+static int allocate_big_others(pa_pool *pool, unsigned core, uint32_t except, pa_pptr *dst, size_t size,
+                               size_t alignment)
 {
     int code = PA_ENOSPC;
-    for (unsigned i = core; code == PA_ENOSPC && i < pool->big_count; i += pool->core_count) {
-        struct big *o = &pool->bigs[i];
-        bool unused = i != core && pa_is_null(manager_core_line(&pool->manager, i)->index);
-        if (!unused)
-            code = big_alloc(o, size, alignment, dst, i == core ? growth : BIG_NO_GROW);
+    for (uint32_t i = 0; code == PA_ENOSPC && i < pool->big_count; i++) {
+        bool other = i != except && pool_core_of_big(pool, i) == core;
+        if (other && !background_is_pending(&pool->background, i) && !pa_is_null(*big_index_owner(&pool->manager, i)))
+            code = big_alloc(&pool->bigs[i], size, alignment, dst, BIG_NO_GROW);
     }
     return code;
 }
 
-int pool_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
+/* The core is locked. Its own allocator first; while that is being read, the young one grows. *ret_unread: both are being read. */
+static int allocate_big_on(pa_pool *pool, unsigned core, pa_pptr *dst, size_t size, size_t alignment, bool *ret_unread)
 {
-    unsigned core = lock_some_core(pool);
-    int code = allocate_big_on(pool, core, dst, size, alignment, BIG_GROW);
-    lock_release(&pool->cores[core].lock);
+    uint32_t number = core;
+    if (__builtin_expect(pool->young || background_is_pending(&pool->background, number), 0))
+        number += pool->big_count / 2;
+    struct big *o = &pool->bigs[number];
+    *ret_unread = background_is_pending(&pool->background, number);
+    if (*ret_unread)
+        return PA_ENOSPC;
+    int code = big_alloc(o, size, alignment, dst, BIG_NO_GROW);
+    if (code == PA_ENOSPC)
+        code = allocate_big_others(pool, core, number, dst, size, alignment);
+    return code == PA_ENOSPC ? big_alloc(o, size, alignment, dst, BIG_GROW) : code;
+}
+
+static int allocate_big_anywhere(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
+{
+    int code = PA_ENOSPC;
     for (unsigned i = 0; code == PA_ENOSPC && i < pool->core_count; i++) {
-        if (i == core)
-            continue;
         lock_acquire(&pool->cores[i].lock);
-        code = allocate_big_on(pool, i, dst, size, alignment, BIG_NO_GROW);
+        code = allocate_big_others(pool, i, UINT32_MAX, dst, size, alignment);
         lock_release(&pool->cores[i].lock);
     }
+    return code;
+}
+
+/* On some core, else from a free block of any. *ret_unread: no allocator could grow, as none was read yet. */
+static int try_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment, bool *ret_unread)
+{
+    unsigned core = lock_some_core(pool);
+    int code = allocate_big_on(pool, core, dst, size, alignment, ret_unread);
+    lock_release(&pool->cores[core].lock);
+    return code == PA_ENOSPC ? allocate_big_anywhere(pool, dst, size, alignment) : code;
+}
+
+int pool_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
+{
+    bool unread;
+    int code = try_allocate_big(pool, dst, size, alignment, &unread);
+    if (code == PA_ENOSPC && (background_wait_all(pool) || unread))
+        code = try_allocate_big(pool, dst, size, alignment, &unread);
     if (code == PA_ENOSPC)
         return error_set(
             PA_ENOSPC,
             "the pool in %s has no free block of %zu bytes and cannot grow; free blocks, or raise max_size "
             "or the file system's space",
             pool->dir.path, size);
-    return code;
+    return pool_watch_allocated(pool, dst, code);
 }
 
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
@@ -135,7 +166,7 @@ int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
     lock_release(&pool->cores[core].lock);
     if (__builtin_expect(code == PA_ENOSPC, 0))
         code = allocate_anywhere(pool, dst, class_index, false);
-    return code;
+    return pool_watch_allocated(pool, dst, code);
 }
 
 static int check_owner(const pa_pool *pool, const pa_pptr *dst)
@@ -153,46 +184,55 @@ int pool_allocate_blank(pa_pool *pool, pa_pptr *dst, size_t size)
     if (code != 0)
         return code;
     unsigned class_index = small_class_of(size);
+    if (pool_is_watched(pool))
+        valgrind_reports_off(); /* the block is emptied while it is still free */
     unsigned core = lock_some_core(pool);
     code = small_alloc_blank(&pool->smalls[core], class_index, dst, SMALL_GROW);
     lock_release(&pool->cores[core].lock);
-    return code == PA_ENOSPC ? allocate_anywhere(pool, dst, class_index, true) : code;
+    if (code == PA_ENOSPC)
+        code = allocate_anywhere(pool, dst, class_index, true);
+    if (pool_is_watched(pool))
+        valgrind_reports_on();
+    return pool_watch_filled(pool, dst, code);
 }
 
 int pa_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
 {
+    POOL_CALL(pool);
     int code = check_owner(pool, dst);
     return code != 0 ? code : pool_allocate(pool, dst, size);
 }
 
 /* --- free ----------------------------------------------------------------------------------------------------------------- */
 
-/* The core whose lock guards a segment's blocks. */
-static inline unsigned core_of(const pa_pool *pool, enum segment_kind kind, unsigned owner)
-{
-    return kind == SEGMENT_KIND_SMALL ? owner : owner % pool->core_count;
-}
-
 /* Free in the segment's allocator, whoever that is once its core is locked. *ret_done false: the segment changed hands. */
-static int free_in_segment(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging,
-                           bool *ret_done)
+static int free_small(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging,
+                      bool *ret_done)
 {
-    enum segment_kind kind = atomic_load_explicit(&s->kind, memory_order_acquire);
-    unsigned owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
-    struct core *core = &pool->cores[core_of(pool, kind, owner)];
+    unsigned owner = atomic_load_explicit(&s->owner, memory_order_relaxed) % pool->core_count;
+    struct core *core = &pool->cores[owner];
     int code = 0;
     lock_acquire(&core->lock);
     *ret_done = atomic_load_explicit(&s->owner, memory_order_relaxed) == owner &&
-                atomic_load_explicit(&s->kind, memory_order_relaxed) == kind;
-    if (*ret_done && kind == SEGMENT_KIND_SMALL)
+                atomic_load_explicit(&s->kind, memory_order_relaxed) == SEGMENT_KIND_SMALL;
+    if (*ret_done)
         code = small_free(&pool->smalls[owner], s, dst, SMALL_OWNER_USER, staging);
-    else if (*ret_done)
-        code = big_free_block(&pool->bigs[owner], dst, staging);
     lock_release(&core->lock);
     return code;
 }
 
-int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
+static int free_big(pa_pool *pool, struct segment *s, pa_pptr *dst, const struct owner_staging *staging, bool *ret_done)
+{
+    struct big *o = pool_lock_big(pool, s);
+    *ret_done = o != NULL;
+    if (o == NULL)
+        return 0;
+    int code = big_free_block(o, dst, staging);
+    lock_release(&o->core->lock);
+    return code;
+}
+
+static inline int free_block(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
 {
     pa_pptr p = *dst;
     struct segment *s = manager_segment(&pool->manager, p.segment);
@@ -201,8 +241,9 @@ int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
         if (kind == SEGMENT_KIND_NONE || p.offset >> pool->manager.shift != 0)
             break;
         bool done;
-        int code = kind == SEGMENT_KIND_HUGE ? pool_free_huge(pool, s, dst, staging, &done)
-                                             : free_in_segment(pool, s, dst, staging, &done);
+        int code = kind == SEGMENT_KIND_SMALL ? free_small(pool, s, dst, staging, &done)
+                   : kind == SEGMENT_KIND_BIG ? free_big(pool, s, dst, staging, &done)
+                                              : pool_free_huge(pool, s, dst, staging, &done);
         if (done)
             return code;
     }
@@ -210,43 +251,63 @@ int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
                      (unsigned long long)p.segment, (unsigned long long)p.offset);
 }
 
+int pool_free(pa_pool *pool, pa_pptr *dst, const struct owner_staging *staging)
+{
+    if (!pool_is_watched(pool))
+        return free_block(pool, dst, staging);
+    pa_pptr block = *dst;
+    size_t usable = pool_watch_freeing(pool, dst);
+    int code = free_block(pool, dst, staging);
+    if (code != 0)
+        pool_watch_kept(pool, block, usable);
+    return code;
+}
+
 int pa_deallocate(pa_pool *pool, pa_pptr *dst)
 {
+    POOL_CALL(pool);
     if (__builtin_expect(!owner_is_possible(pool, dst), 0))
         return pool_refuse_owner(pool, dst);
     if (pa_is_null(*dst))
         return 0;
-    const pa_pptr *root = &pool_root_line(pool)->root;
-    if (__builtin_expect(dst->offset == root->offset && dst->segment == root->segment, 0))
+    if (__builtin_expect(pool_is_root(pool, *dst), 0))
         return error_set(PA_EINVAL, "the root block of the pool in %s cannot be freed", pool->dir.path);
     return pool_free(pool, dst, NULL);
 }
 
 /* --- addresses ------------------------------------------------------------------------------------------------------------ */
 
-size_t pool_usable_size(const pa_pool *pool, pa_pptr p)
+int pool_find_size(const pa_pool *pool, pa_pptr p, size_t *ret_bytes)
 {
     const struct segment *s = manager_segment(&pool->manager, p.segment);
+    *ret_bytes = 0;
     if (s == NULL || p.offset >> pool->manager.shift != 0)
         return 0;
     enum segment_kind kind = atomic_load(&s->kind);
     if (kind == SEGMENT_KIND_HUGE)
-        return huge_usable_size(s, manager_off(&pool->manager, p));
-    if (!segment_is_present(s))
+        *ret_bytes = huge_usable_size(s, manager_off(&pool->manager, p));
+    if (kind == SEGMENT_KIND_SMALL && segment_is_present(s))
+        *ret_bytes = small_usable_size(&pool->manager, s, p.offset);
+    if (kind != SEGMENT_KIND_BIG || !segment_is_present(s))
         return 0;
-    if (kind == SEGMENT_KIND_SMALL)
-        return small_usable_size(&pool->manager, s, p.offset);
-    if (kind != SEGMENT_KIND_BIG)
+    struct big *o = pool_lock_big((pa_pool *)pool, s); /* a lock is all that changes */
+    if (o == NULL)
         return 0;
-    struct big *o = &pool->bigs[atomic_load(&s->owner)];
-    lock_acquire(&pool_big_core(pool, o)->lock);
-    size_t bytes = big_usable_size(o, manager_off(&pool->manager, p));
-    lock_release(&pool_big_core(pool, o)->lock);
+    int code = big_usable_size(o, manager_off(&pool->manager, p), ret_bytes);
+    lock_release(&o->core->lock);
+    return code;
+}
+
+size_t pool_usable_size(const pa_pool *pool, pa_pptr p)
+{
+    size_t bytes;
+    (void)pool_find_size(pool, p, &bytes);
     return bytes;
 }
 
 size_t pa_usable_size(const pa_pool *pool, pa_pptr p)
 {
+    POOL_CALL(pool);
     return pool_usable_size(pool, p);
 }
 
@@ -297,6 +358,7 @@ void pool_count(const pa_pool *pool, const struct media_tally *t)
 
 void pa_flush(const pa_pool *pool, const void *address, size_t size)
 {
+    POOL_CALL(pool);
     struct media_tally t = {0};
     media_flush(&pool->media, &t, address, size);
     pool_count(pool, &t);
@@ -304,6 +366,7 @@ void pa_flush(const pa_pool *pool, const void *address, size_t size)
 
 void pa_drain(const pa_pool *pool)
 {
+    POOL_CALL(pool);
     struct media_tally t = {0};
     media_drain(&pool->media, &t);
     pool_count(pool, &t);
@@ -311,6 +374,7 @@ void pa_drain(const pa_pool *pool)
 
 void pa_persist(const pa_pool *pool, const void *address, size_t size)
 {
+    POOL_CALL(pool);
     struct media_tally t = {0};
     media_persist(&pool->media, &t, address, size);
     pool_count(pool, &t);
@@ -318,6 +382,7 @@ void pa_persist(const pa_pool *pool, const void *address, size_t size)
 
 void *pa_memcpy_persist(const pa_pool *pool, void *dst, const void *src, size_t size)
 {
+    POOL_CALL(pool);
     struct media_tally t = {0};
     media_write(&pool->media, dst, src, size);
     media_persist(&pool->media, &t, dst, size);

@@ -5,23 +5,29 @@
  */
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_call.h"
 
 int pool_release_segments(pa_pool *pool, uint64_t target, uint64_t *ret_released)
 {
-    for (unsigned i = 0; i < pool->core_count; i++) {
+    int code = 0;
+    (void)background_wait_all(pool);
+    for (unsigned i = 0; code == 0 && i < pool->big_count; i++) { /* first these: their leaves lie in small segments */
+        struct big *o = &pool->bigs[i];
+        lock_acquire(&o->core->lock);
+        code = big_load(o);
+        if (code == 0)
+            big_release_whole(o);
+        lock_release(&o->core->lock);
+    }
+    for (unsigned i = 0; code == 0 && i < pool->core_count; i++) {
         lock_acquire(&pool->cores[i].lock);
-        int code = small_read_all(&pool->smalls[i]);
+        code = small_read_all(&pool->smalls[i]);
         if (code == 0)
             small_release_free(&pool->smalls[i]);
-        for (unsigned b = i; code == 0 && b < pool->big_count; b += pool->core_count) {
-            code = big_load(&pool->bigs[b]);
-            if (code == 0)
-                big_release_whole(&pool->bigs[b]);
-        }
         lock_release(&pool->cores[i].lock);
-        if (code != 0)
-            return code;
     }
+    if (code != 0)
+        return code;
     return manager_trim(&pool->manager, target, ret_released);
 }
 
@@ -30,7 +36,7 @@ typedef int (*punch_fn)(pa_pool *pool, unsigned index, uint64_t *ret_released, b
 
 static int punch_big(pa_pool *pool, unsigned index, uint64_t *ret_released, bool *any)
 {
-    struct core *core = pool_big_core(pool, &pool->bigs[index]);
+    struct core *core = pool->bigs[index].core;
     lock_acquire(&core->lock);
     int code = big_punch(&pool->bigs[index], ret_released, any);
     lock_release(&core->lock);
@@ -60,6 +66,7 @@ static int punch_until(pa_pool *pool, unsigned count, punch_fn punch, uint64_t t
 
 int pa_defragment(pa_pool *pool, uint64_t target_bytes, uint64_t *ret_released)
 {
+    POOL_CALL(pool);
     uint64_t released = 0;
     if (pool->read_only)
         return error_set(PA_EACCES, "the pool in %s is open read-only", pool->dir.path);

@@ -2,14 +2,18 @@
 /* pool_fptree.c -- trees of the application: fptree.h on a pool's blocks. A handle is the struct tree itself. */
 #include "pool/pool_fptree.h"
 
+#include <string.h>
+
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_call.h"
+#include "pool/pool_watch.h"
 
 /* --- the pool as a leaf space ---------------------------------------------------------------------------------------------- */
 
 static int leaf_allocate(void *context, pa_pptr *owner, size_t bytes)
 {
-    return pa_allocate(context, owner, bytes);
+    return pool_watch_filled(context, owner, pa_allocate(context, owner, bytes));
 }
 
 static int leaf_deallocate(void *context, pa_pptr *owner)
@@ -52,6 +56,26 @@ static int check_anchor(const pa_pool *pool, const pa_pptr *anchor)
     return 0;
 }
 
+/* The header block of a tree that could not be opened: the anchor was null before. */
+static void undo(pa_pool *pool, pa_pptr *anchor)
+{
+    struct error_text first;
+    error_save(&first);
+    (void)pool_free(pool, anchor, NULL); /* else the next open finds it, blank or formatted */
+    error_restore(&first);
+}
+
+/* The tree does not know whose it is. */
+static int say_where(const pa_pool *pool, pa_pptr block)
+{
+    struct error_text cause;
+    error_save(&cause);
+    bool remedy = strstr(cause.text, "restore") != NULL;
+    return error_set(PA_ECORRUPT, "%s: the tree in segment %llu offset %llu: %s%s", pool->dir.path,
+                     (unsigned long long)block.segment, (unsigned long long)block.offset, cause.text,
+                     remedy ? "" : "; restore the pool from a backup");
+}
+
 /*
  * step                                                       | durable after it       | a crash here
  * -----------------------------------------------------------+------------------------+---------------------------------
@@ -61,7 +85,8 @@ static int check_anchor(const pa_pool *pool, const pa_pptr *anchor)
 int fptree_open(pa_pool *pool, pa_pptr *anchor, fptree **ret)
 {
     int code = check_anchor(pool, anchor);
-    if (code == 0 && pa_is_null(*anchor))
+    bool made = code == 0 && pa_is_null(*anchor);
+    if (made)
         code = pool_allocate_blank(pool, anchor, TREE_HEADER_BYTES);
     if (code != 0)
         return code;
@@ -82,7 +107,9 @@ int fptree_open(pa_pool *pool, pa_pptr *anchor, fptree **ret)
     code = tree_open(&space, pa_off_of(pool, block), TREE_RULE_SELF, &t);
     if (code == 0)
         *ret = (fptree *)t;
-    return code;
+    else if (made)
+        undo(pool, anchor);
+    return code == PA_ECORRUPT ? say_where(pool, block) : code;
 }
 
 int fptree_close(fptree *t)
@@ -91,29 +118,40 @@ int fptree_close(fptree *t)
     return 0;
 }
 
+/* Used only where calls are counted. */
+static inline const pa_pool *tree_pool(const fptree *t)
+{
+    return tree_space_context(fptree_tree(t));
+}
+
 /* --- operations ------------------------------------------------------------------------------------------------------------- */
 
 int fptree_insert(fptree *t, uint64_t key, uint64_t value)
 {
+    POOL_CALL(tree_pool(t));
     return tree_insert(fptree_tree(t), key, value);
 }
 
 int fptree_upsert(fptree *t, uint64_t key, uint64_t value)
 {
+    POOL_CALL(tree_pool(t));
     return tree_upsert(fptree_tree(t), key, value);
 }
 
 int fptree_find(fptree *t, uint64_t key, uint64_t *ret_value)
 {
+    POOL_CALL(tree_pool(t));
     return tree_find(fptree_tree(t), key, ret_value);
 }
 
 int fptree_remove(fptree *t, uint64_t key)
 {
+    POOL_CALL(tree_pool(t));
     return tree_remove(fptree_tree(t), key);
 }
 
 int fptree_scan(fptree *t, uint64_t from, fptree_visit_fn visit, void *arg)
 {
+    POOL_CALL(tree_pool(t));
     return tree_scan(fptree_tree(t), from, visit, arg);
 }

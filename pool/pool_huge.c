@@ -2,6 +2,8 @@
 /* pool_huge.c -- which core serves a huge block, and blocks with a given alignment. */
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_call.h"
+#include "pool/pool_watch.h"
 
 /* --- huge blocks ---------------------------------------------------------------------------------------------------------- */
 
@@ -21,7 +23,7 @@ int pool_allocate_huge(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignmen
     unsigned core = pool_lock_core(pool);
     huge_alloc(&pool->manager, &pool->cores[core], s, dst);
     lock_release(&pool->cores[core].lock);
-    return 0;
+    return pool_watch_allocated(pool, dst, 0);
 }
 
 /* Lock the core that a huge block belongs to; NULL, unlocked, if s is no huge block's by then. */
@@ -103,6 +105,7 @@ static int allocate_aligned(pa_pool *pool, pa_pptr *dst, size_t size, size_t ali
 
 int pa_allocate_aligned(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment)
 {
+    POOL_CALL(pool);
     if (!pool_owner_is_possible(pool, dst))
         return pool_refuse_owner(pool, dst);
     if (!pa_is_null(*dst))

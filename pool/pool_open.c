@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pool_open.c -- options, pa_create, pa_open, pa_close. */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_watch.h"
 #include "recovery/recovery.h"
+#include "segment/members.h"
 
 #define LANES_MIN 8u
 
@@ -20,12 +23,18 @@ static int check_options(const char *dir, const pa_options *o, bool create)
         return error_set(PA_EINVAL, "no directory named");
     if (o->layout != NULL && strlen(o->layout) > PA_LAYOUT_MAX)
         return error_set(PA_EINVAL, "the layout name is longer than %d bytes", PA_LAYOUT_MAX);
-    if (o->flags & ~(PA_READ_ONLY | PA_WAIT_LOCK | PA_SPARSE))
+    if (o->flags & ~(PA_READ_ONLY | PA_WAIT_LOCK | PA_SPARSE | PA_NO_BACKGROUND))
         return error_set(PA_EINVAL, "unknown flags 0x%x", o->flags);
     if ((unsigned)o->durability > PA_DURABILITY_PROCESS || (unsigned)o->guarantee > PA_GUARANTEE_GC)
         return error_set(PA_EINVAL, "unknown durability or guarantee");
     if (o->cores > POOL_LANES_MAX)
         return error_set(PA_EINVAL, "%u cores are more than %u", o->cores, POOL_LANES_MAX);
+    if (o->ndirs > PA_DIRS_MAX || (o->ndirs != 0 && o->dirs == NULL))
+        return error_set(PA_EINVAL, "%u further directories are more than %d, or none are named", o->ndirs,
+                         PA_DIRS_MAX);
+    for (unsigned i = 0; i < o->ndirs; i++)
+        if (o->dirs[i] == NULL || o->dirs[i][0] == '\0')
+            return error_set(PA_EINVAL, "directory %u has no name", i + 1);
     if (!create)
         return 0;
     if (o->guarantee != PA_GUARANTEE_STRICT)
@@ -58,6 +67,8 @@ static pa_pool *pool_new(void)
     memset(pool, 0, sizeof *pool);
     pool->dir.fd = -1;
     pool->file.fd = -1;
+    pool->opener = getpid();
+    pool->watched = valgrind_is_running();
     lock_init(&pool->root_lock, LOCK_RANK_ROOT);
     return pool;
 }
@@ -65,6 +76,7 @@ static pa_pool *pool_new(void)
 /* Release in reverse order; what was not set up is zero. */
 static void pool_destroy(pa_pool *pool)
 {
+    background_stop(pool);
     for (unsigned i = 0; i < pool->big_count; i++)
         big_fini(&pool->bigs[i]);
     for (unsigned i = 0; pool->cores != NULL && i < pool->core_count; i++) {
@@ -73,8 +85,10 @@ static void pool_destroy(pa_pool *pool)
         lock_fini(&pool->cores[i].staging);
     }
     free(pool->bigs);
+    free(pool->leaf_spaces);
     free(pool->smalls);
     free(pool->cores);
+    background_fini(pool);
     if (pool->manager.dir != NULL)
         manager_close(&pool->manager);
     file_close(&pool->dir, &pool->file);
@@ -114,16 +128,17 @@ static int make_cores(pa_pool *pool, unsigned wanted, const uint32_t *next, uint
 
 static int make_bigs(pa_pool *pool)
 {
-    uint32_t count = pool->manager.geometry.lanes;
+    uint32_t count = 2 * pool->manager.geometry.lanes;
     pool->bigs = calloc(count, sizeof *pool->bigs);
-    if (pool->bigs == NULL)
+    pool->leaf_spaces = calloc(pool->core_count, sizeof *pool->leaf_spaces);
+    if (pool->bigs == NULL || pool->leaf_spaces == NULL)
         return error_set(PA_ENOMEM, "no memory for %u allocators", count);
+    pool->big_count = count;
     for (unsigned i = 0; i < count; i++) {
-        unsigned core = i % pool->core_count;
+        unsigned core = pool_core_of_big(pool, i);
         struct big_space space = pool_big_space(pool, core);
         big_init(&pool->bigs[i], &pool->cores[core], &pool->manager, &space, (uint16_t)i);
     }
-    pool->big_count = count;
     return 0;
 }
 
@@ -143,7 +158,8 @@ static void hand_out_segments(pa_pool *pool)
 }
 
 /* What is common to create and open, over a mapped pool file. */
-static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblock *geometry)
+static int bring_up(pa_pool *pool, const pa_options *o, const struct pool_params *params,
+                    const struct pm_superblock *geometry)
 {
     bool sparse = ((o->flags | geometry->flags) & PA_SPARSE) != 0;
     int code = manager_open(&pool->manager, &pool->dir, &pool->file, &pool->media, geometry, o->max_size, sparse);
@@ -155,10 +171,11 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblo
     if (next == NULL)
         return error_set(PA_ENOMEM, "no memory to read %u lanes", geometry->lanes);
     uint64_t lsn = 0;
-    /* A ready root that a killed process left in the cache only would be made anew after a power failure. */
-    media_persist(&pool->media, &pool->open_tally, pool_root_line(pool), sizeof *pool_root_line(pool));
+    /* A ready root that a killed process left in the cache only would be made anew after a power failure. The
+     * fence is recovery_run's first. */
+    media_flush(&pool->media, &pool->open_tally, pool_root_line(pool), sizeof *pool_root_line(pool));
     code = recovery_run(&pool->manager, &pool->open_tally, pool_is_leaf, next, &lsn);
-    pool->manager.lsn_floor = lsn;
+    pool->manager.open_lsn = pool->manager.lsn_floor = lsn;
     if (code == 0)
         code = manager_finish(&pool->manager);
     if (code == 0)
@@ -166,10 +183,19 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pm_superblo
     free(next);
     if (code == 0)
         code = make_bigs(pool);
+    bool alone =
+        pool->read_only || (o->flags & PA_NO_BACKGROUND) != 0 || params->recorder != NULL || params->hooks != NULL;
+    if (code == 0)
+        code = background_init(pool, !alone, pool->big_count);
     if (code == 0)
         hand_out_segments(pool);
-    if (code == 0 && !pool->read_only)
-        code = pool_free_staged(pool);
+    if (code == 0 && !alone)
+        code = pool_find_large_indexes(pool);
+    if (code == 0)
+        code = pool_free_staged(pool); /* of a snapshot too, so that it counts what an ordinary open would */
+    if (code == 0)
+        background_start(pool);
+    pool->young = params->young;
     return code;
 }
 
@@ -183,6 +209,19 @@ static int set_up_media(pa_pool *pool, const pa_options *o, const struct pool_pa
     return code;
 }
 
+/* Nothing half-made stays; a file that got its final name is a pool without content. The caller's handle still has the lock. */
+static void uncreate(pa_pool *pool)
+{
+    struct error_text first;
+    error_save(&first);
+    char name[sizeof pool->file.name];
+    memcpy(name, pool->file.name, sizeof name);
+    members_uncreate(&pool->dir, superblock_of(&pool->file));
+    (void)dir_unlink(&pool->dir, name, false);
+    (void)dir_sync(&pool->dir);
+    error_restore(&first);
+}
+
 static int create_in(pa_pool *pool, const char *dir, const pa_options *o, const struct pool_params *params)
 {
     struct superblock_request request = {.layout = o->layout,
@@ -193,7 +232,9 @@ static int create_in(pa_pool *pool, const char *dir, const pa_options *o, const 
                                              params->lane_entries != 0 ? params->lane_entries : LANE_ENTRIES_DEFAULT,
                                          .slots = params->slots,
                                          .guarantee = o->guarantee,
-                                         .flags = o->flags & PA_SPARSE};
+                                         .flags = o->flags & PA_SPARSE,
+                                         .dirs = o->dirs,
+                                         .ndirs = o->ndirs};
     int code = dir_open(&pool->dir, dir, true, false, params->hooks);
     if (code == 0)
         code = superblock_create(&pool->dir, &pool->file, &request);
@@ -202,15 +243,13 @@ static int create_in(pa_pool *pool, const char *dir, const pa_options *o, const 
     code = set_up_media(pool, o, params);
     if (code == 0)
         code = superblock_publish(&pool->dir, &pool->file, &pool->media, &request);
-    if (code != 0) { /* nothing half-made stays; a file that got its final name is a pool without content */
-        char name[sizeof pool->file.name];
-        memcpy(name, pool->file.name, sizeof name);
-        file_close(&pool->dir, &pool->file);
-        dir_unlink(&pool->dir, name, false);
-        return code;
+    if (code == 0) {
+        struct pm_superblock geometry = *superblock_of(&pool->file);
+        code = bring_up(pool, o, params, &geometry);
     }
-    struct pm_superblock geometry = *superblock_of(&pool->file);
-    return bring_up(pool, o, &geometry);
+    if (code != 0)
+        uncreate(pool);
+    return code;
 }
 
 static int open_in(pa_pool *pool, const char *dir, const pa_options *o, const struct pool_params *params)
@@ -218,12 +257,14 @@ static int open_in(pa_pool *pool, const char *dir, const pa_options *o, const st
     struct pm_superblock geometry;
     pool->read_only = (o->flags & PA_READ_ONLY) != 0;
     int code = dir_open(&pool->dir, dir, false, pool->read_only, params->hooks);
+    pool->dir.locked = params->locked;
     if (code == 0)
-        code = superblock_open(&pool->dir, &pool->file, o->layout, (o->flags & PA_WAIT_LOCK) != 0, &geometry);
+        code = superblock_open(&pool->dir, &pool->file, o->layout, (o->flags & PA_WAIT_LOCK) != 0, o->dirs, o->ndirs,
+                               &geometry);
     if (code == 0)
         code = set_up_media(pool, o, params);
     if (code == 0)
-        code = bring_up(pool, o, &geometry);
+        code = bring_up(pool, o, params, &geometry);
     return code;
 }
 
@@ -278,14 +319,38 @@ void pool_abandon(pa_pool *pool)
     pool_destroy(pool);
 }
 
+#ifndef NDEBUG
+const bool pool_counts_calls = true;
+#else
+const bool pool_counts_calls = false;
+#endif
+
+/* Always 0 in builds without assertions. */
+static uint32_t calls_in_progress(const pa_pool *pool)
+{
+    uint32_t calls = 0;
+    for (unsigned i = 0; i < POOL_TALLIES; i++)
+        calls += atomic_load_explicit(&pool->tallies[i].calls, memory_order_acquire);
+    return calls;
+}
+
 int pa_close(pa_pool *pool)
 {
     if (pool == NULL)
         return 0;
+    if (pool_is_inherited(pool)) {
+        pool_leave_to_parent(pool);
+        return 0;
+    }
+    uint32_t calls = calls_in_progress(pool);
+    if (calls != 0)
+        return error_set(PA_EINVAL, "%u calls on the pool in %s are still in progress; close it after they have ended",
+                         calls, pool->dir.path);
+    background_stop(pool);
     for (unsigned i = 0; i < pool->big_count; i++) {
-        lock_acquire(&pool_big_core(pool, &pool->bigs[i])->lock);
+        lock_acquire(&pool->bigs[i].core->lock);
         big_fini(&pool->bigs[i]); /* gives spare leaves back, which the lane logs */
-        lock_release(&pool_big_core(pool, &pool->bigs[i])->lock);
+        lock_release(&pool->bigs[i].core->lock);
     }
     for (unsigned i = 0; i < pool->core_count; i++) {
         pa_assert(small_is_valid(&pool->smalls[i]));

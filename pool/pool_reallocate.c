@@ -7,19 +7,18 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_call.h"
+#include "pool/pool_watch.h"
 
 /* --- in place ------------------------------------------------------------------------------------------------------------- */
 
 static int resize_big(pa_pool *pool, struct segment *s, pa_pptr block, size_t size, bool *ret_done)
 {
-    struct big *o = &pool->bigs[atomic_load(&s->owner)];
-    int code = 0;
-    lock_acquire(&pool_big_core(pool, o)->lock);
-    if (atomic_load(&s->kind) != SEGMENT_KIND_BIG || &pool->bigs[atomic_load(&s->owner)] != o)
-        code = error_set(PA_EINVAL, "the block was freed meanwhile");
-    else
-        code = big_resize(o, block, size, ret_done);
-    lock_release(&pool_big_core(pool, o)->lock);
+    struct big *o = pool_lock_big(pool, s);
+    if (o == NULL)
+        return error_set(PA_EINVAL, "the block was freed meanwhile");
+    int code = big_resize(o, block, size, ret_done);
+    lock_release(&o->core->lock);
     return code;
 }
 
@@ -104,8 +103,12 @@ static int move_staged(pa_pool *pool, const struct owner_staging *staging, pa_pp
     size_t room = pool_usable_size(pool, *staging->owner);
     copy_block(pool, *staging->owner, *dst, room < usable ? room : usable);
     code = pool_free(pool, dst, staging);
-    if (code != 0)
+    if (code != 0) {
+        struct error_text first;
+        error_save(&first);
         (void)pool_free(pool, staging->owner, NULL); /* else the next one with this staging owner, or open, does it */
+        error_restore(&first);
+    }
     return code;
 }
 
@@ -122,7 +125,11 @@ static int move(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
 static int reallocate(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
 {
     bool done;
+    if (pool_is_watched(pool))
+        pool_watch_resizing(pool, *dst, usable, size);
     int code = resize_in_place(pool, *dst, usable, size, &done);
+    if (pool_is_watched(pool))
+        pool_watch_resized(pool, *dst, usable, size);
     if (code != 0 || done)
         return code;
     code = move(pool, dst, usable, size);
@@ -132,13 +139,19 @@ static int reallocate(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
 
 int pa_reallocate(pa_pool *pool, pa_pptr *dst, size_t size)
 {
+    POOL_CALL(pool);
     if (!pool_owner_is_possible(pool, dst))
         return pool_refuse_owner(pool, dst);
     if (size == 0)
         return error_set(PA_EINVAL, "a block of 0 bytes was asked for; free it with pa_deallocate");
     if (pa_is_null(*dst))
         return pool_allocate(pool, dst, size);
-    size_t usable = pool_usable_size(pool, *dst);
+    if (pool_is_root(pool, *dst))
+        return error_set(PA_EINVAL, "the root block of the pool in %s cannot be reallocated", pool->dir.path);
+    size_t usable;
+    int code = pool_find_size(pool, *dst, &usable);
+    if (code != 0)
+        return code;
     if (usable == 0)
         return error_set(PA_EINVAL,
                          "segment %llu offset %llu is not the start of an allocated block; the pointer is wrong",
@@ -151,21 +164,32 @@ int pa_reallocate(pa_pool *pool, pa_pptr *dst, size_t size)
 
 /* --- open ----------------------------------------------------------------------------------------------------------------- */
 
+static int free_staged(pa_pool *pool, uint32_t line)
+{
+    pa_pptr *staged = &manager_core_line(&pool->manager, line)->staging;
+    if (pa_is_null(*staged) || pool_is_pending(pool, *staged))
+        return 0;
+    const pa_pptr *root = &pool_root_line(pool)->root;
+    bool is_root = staged->segment == root->segment && staged->offset == root->offset;
+    int code = is_root ? PA_EINVAL : pool_free(pool, staged, NULL);
+    if (code == PA_EINVAL)
+        code = error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the file "
+                         "from a backup",
+                         pool->dir.path, line);
+    return code;
+}
+
 int pool_free_staged(pa_pool *pool)
 {
-    const struct manager *m = &pool->manager;
-    for (uint32_t i = 0; i < m->geometry.lanes; i++) {
-        pa_pptr *staged = &manager_core_line(m, i)->staging;
-        if (pa_is_null(*staged))
+    int code = 0;
+    for (uint32_t i = 0; code == 0 && i < pool->manager.geometry.lanes; i++) {
+        struct lock *lock = i < pool->core_count ? &pool->cores[i].staging : NULL; /* else nobody uses the line */
+        if (lock != NULL && !lock_try(lock)) /* a reallocation is at it, which frees first what it finds */
             continue;
-        int code = pool_free(pool, staged, NULL);
-        if (code == PA_EINVAL)
-            code = error_set(PA_ECORRUPT,
-                             "%s/" POOL_FILE_NAME ": the staging owner of core line %u is damaged; restore the file "
-                             "from a backup",
-                             pool->dir.path, i);
-        if (code != 0)
-            return code;
+        code = free_staged(pool, i);
+        if (lock != NULL)
+            lock_release(lock);
     }
-    return 0;
+    return code;
 }

@@ -2,6 +2,7 @@
 /* pool_root.c -- the root block. */
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_call.h"
 
 /* Zero the block and say that it is ready. */
 static void root_finish(pa_pool *pool, struct pm_root *line, size_t size)
@@ -41,20 +42,19 @@ static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
     media_persist(&pool->media, &t, &line->check,
                   sizeof line->check); /* before the allocation: check zero means root null */
     pool_count(pool, &t);
-    if (!pa_is_null(line->root) && pool_usable_size(pool, line->root) < size) {
+    size_t usable = 0;
+    int code = pool_find_size(pool, line->root, &usable);
+    if (code == 0 && !pa_is_null(line->root) && usable < size) {
         /* An earlier process asked for less and died before it got it: that block was never anybody's. */
         struct segment *s = manager_segment(&pool->manager, line->root.segment);
-        if (!segment_is_present(s) || pool_usable_size(pool, line->root) == 0)
+        if (!segment_is_present(s) || usable == 0)
             return root_corrupt(pool);
-        int code = pool_free(pool, &line->root, NULL);
-        if (code != 0)
-            return code;
+        code = pool_free(pool, &line->root, NULL);
     }
-    if (pa_is_null(line->root)) {
-        int code = pool_allocate(pool, &line->root, size);
-        if (code != 0)
-            return code;
-    }
+    if (code == 0 && pa_is_null(line->root))
+        code = pool_allocate(pool, &line->root, size);
+    if (code != 0)
+        return code;
     root_finish(pool, line, size);
     return 0;
 }
@@ -71,8 +71,16 @@ static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
         if (code != 0)
             return code;
     }
-    size_t usable = pool_usable_size(pool, line->root);
-    if (line->check != superblock_root_check(line) || usable == 0)
+    bool fits = line->check == superblock_root_check(line);
+    if (fits && size <= line->size && pool_is_pending(pool, line->root)) { /* the check vouches for it: do not wait */
+        *ret_root = line->root;
+        return 0;
+    }
+    size_t usable = 0;
+    int code = pool_find_size(pool, line->root, &usable);
+    if (code != 0)
+        return code;
+    if (!fits || usable == 0)
         return root_corrupt(pool);
     if (size > usable)
         return error_set(PA_EINVAL,
@@ -84,6 +92,7 @@ static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
 
 int pa_root(pa_pool *pool, size_t size, pa_pptr *ret_root)
 {
+    POOL_CALL(pool);
     if (size == 0)
         return error_set(PA_EINVAL, "a root of 0 bytes was asked for");
     lock_acquire(&pool->root_lock);

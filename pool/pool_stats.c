@@ -2,6 +2,7 @@
 /* pool_stats.c -- statistics and the walk over all blocks. */
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/pool_call.h"
 
 /* The core is locked. */
 static int add_big(struct big *o, pa_stats *stats)
@@ -38,8 +39,9 @@ static int add_core(pa_pool *pool, unsigned index, pa_stats *stats)
     size_t largest = small_largest_free(o);
     if (stats->largest_free_block < largest)
         stats->largest_free_block = largest;
-    for (unsigned i = index; code == 0 && i < pool->big_count; i += pool->core_count)
-        code = add_big(&pool->bigs[i], stats);
+    for (unsigned i = 0; code == 0 && i < pool->big_count; i++)
+        if (pool_core_of_big(pool, i) == index)
+            code = add_big(&pool->bigs[i], stats);
     lock_release(&core->lock);
     return code;
 }
@@ -75,8 +77,10 @@ static void add_huge(pa_pool *pool, pa_stats *stats)
 
 int pa_get_stats(pa_pool *pool, pa_stats *ret)
 {
+    POOL_CALL(pool);
     pa_stats stats = {0};
     struct manager *m = &pool->manager;
+    (void)background_wait_all(pool);
     for (unsigned i = 0; i < pool->core_count; i++) {
         int code = add_core(pool, i, &stats);
         if (code != 0)
@@ -113,6 +117,8 @@ static bool take_snapshot(pa_pool *pool, struct segment *s, uint32_t slab, struc
 {
     bool any = false;
     unsigned owner = atomic_load(&s->owner);
+    if (owner >= pool->core_count) /* of another kind by now */
+        return false;
     lock_acquire(&pool->cores[owner].lock);
     if (atomic_load(&s->kind) == SEGMENT_KIND_SMALL && atomic_load(&s->owner) == owner)
         any = small_snapshot(&pool->manager, s, slab, ret->bits, &ret->class_index);
@@ -164,9 +170,9 @@ static int visit_big(pa_pool *pool, struct big *o, pa_visit_fn visit, void *arg)
     pa_off from = 0;
     do {
         size_t count = 0;
-        lock_acquire(&pool_big_core(pool, o)->lock);
+        lock_acquire(&o->core->lock);
         int code = big_list(o, &from, blocks, VISITED_AT_ONCE, &count);
-        lock_release(&pool_big_core(pool, o)->lock);
+        lock_release(&o->core->lock);
         for (size_t i = 0; code == 0 && i < count; i++)
             code = visit(manager_pptr(&pool->manager, blocks[i].off), blocks[i].bytes, arg);
         if (code != 0)
@@ -175,16 +181,27 @@ static int visit_big(pa_pool *pool, struct big *o, pa_visit_fn visit, void *arg)
     return 0;
 }
 
+/* Under the manager's lock, as a twin may just become another block's. */
+static size_t huge_block_at(struct manager *m, uint32_t slot, pa_off *ret_block)
+{
+    size_t usable = 0;
+    lock_acquire(&m->lock);
+    const struct segment *s = manager_segment(m, slot);
+    if (s != NULL && s->slot == slot) {
+        *ret_block = atomic_load(&s->block);
+        usable = huge_usable_size(s, *ret_block);
+    }
+    lock_release(&m->lock);
+    return usable;
+}
+
 static int visit_huge(pa_pool *pool, pa_visit_fn visit, void *arg)
 {
-    const struct manager *m = &pool->manager;
+    struct manager *m = &pool->manager;
     int result = 0;
     for (uint32_t slot = 0; result == 0 && slot < atomic_load(&m->slots_end); slot++) {
-        const struct segment *s = manager_segment(m, slot);
-        if (s == NULL || s->slot != slot)
-            continue;
-        pa_off block = atomic_load(&s->block);
-        size_t usable = huge_usable_size(s, block);
+        pa_off block = 0;
+        size_t usable = huge_block_at(m, slot, &block);
         if (usable != 0)
             result = visit(manager_pptr(m, block), usable, arg);
     }
@@ -193,7 +210,9 @@ static int visit_huge(pa_pool *pool, pa_visit_fn visit, void *arg)
 
 int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
 {
+    POOL_CALL(pool);
     int result = visit_small_segments(pool, visit, arg);
+    (void)background_wait_all(pool);
     for (unsigned i = 0; result == 0 && i < pool->big_count; i++)
         result = visit_big(pool, &pool->bigs[i], visit, arg);
     return result == 0 ? visit_huge(pool, visit, arg) : result;

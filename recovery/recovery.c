@@ -27,7 +27,7 @@ static pa_pptr *owner_at(const struct manager *m, pa_off dst)
 {
     uint64_t cores = superblock_cores_offset(&m->geometry);
     bool in_core_line =
-        dst >= cores && dst < m->geometry.table_offset && (dst - cores) % POOL_CORE_BYTES < 2 * sizeof(pa_pptr);
+        dst >= cores && dst < m->geometry.table_offset && (dst - cores) % POOL_CORE_BYTES < 3 * sizeof(pa_pptr);
     if (dst == POOL_ROOT_OFFSET || (in_core_line && dst % sizeof(pa_pptr) == 0))
         return (pa_pptr *)(m->base + dst);
     pa_pptr p = manager_pptr(m, dst);
@@ -36,9 +36,27 @@ static pa_pptr *owner_at(const struct manager *m, pa_off dst)
         return NULL;
     bool huge = s->slots > 1 || atomic_load(&s->kind) == SEGMENT_KIND_HUGE;
     if (huge ? dst < atomic_load(&s->block) || dst + sizeof(pa_pptr) > atomic_load(&s->end)
-             : p.offset < SEGMENT_HEADER_BYTES)
+             : p.offset < segment_data_of(m->geometry.segment_size))
         return NULL;
     return (pa_pptr *)(m->base + dst);
+}
+
+/* Is the block that a free puts in the old one's place one that can be allocated? */
+static bool staged_is_possible(const struct manager *m, pa_pptr staged)
+{
+    struct segment *s = manager_segment(m, staged.segment);
+    if (!segment_is_present(s) || staged.offset >> m->shift != 0)
+        return false;
+    switch (atomic_load(&s->kind)) {
+    case SEGMENT_KIND_SMALL:
+        return small_usable_size(m, s, staged.offset) != 0;
+    case SEGMENT_KIND_BIG:
+        return staged.offset >= segment_data_of(m->geometry.segment_size) && staged.offset % BIG_PAGE_BYTES == 0;
+    case SEGMENT_KIND_HUGE:
+        return huge_usable_size(s, manager_off(m, staged)) != 0;
+    default:
+        return false;
+    }
 }
 
 static int finish_release(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane,
@@ -51,12 +69,29 @@ static int finish_release(struct manager *m, struct media_tally *t, const struct
     staging.owner = replaces ? &manager_core_line(m, e->staging)->staging : NULL;
     if (dst == NULL) /* the owner's own block may have been freed since: then there is nothing to null */
         return replaces ? bad_entry(e, lane, "its owner pointer lies outside the pool") : 0;
+    if (replaces && staging.owner->segment != 0 && !staged_is_possible(m, *staging.owner))
+        return bad_entry(e, lane, "its staging owner names no block");
     owner_release_redo(m->media, t, dst, manager_pptr(m, e->block), replaces ? &staging : NULL);
     return 0;
 }
 
+/* Did the redo find everything that the newest entry speaks of? Nothing came after it, so nothing of it can be gone. */
+static bool alloc_is_in_place(const struct manager *m, const struct pm_lane_entry *e,
+                              bool (*is_leaf)(const struct manager *m, pa_off leaf))
+{
+    pa_pptr block = manager_pptr(m, e->block);
+    struct segment *s = manager_segment(m, block.segment);
+    if (!segment_is_present(s))
+        return false;
+    enum segment_kind kind = atomic_load(&s->kind);
+    if (e->op == LANE_OP_SMALL_ALLOC)
+        return kind == SEGMENT_KIND_SMALL && small_holds(m, s, block.offset, e->class_index);
+    return kind == SEGMENT_KIND_BIG && big_is_redone(m, e, is_leaf);
+}
+
 /* The newest entry, if it is not DONE: its owner pointer may be unfinished. */
-static int finish_owner(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane)
+static int finish_owner(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, uint32_t lane,
+                        bool (*is_leaf)(const struct manager *m, pa_off leaf))
 {
     pa_pptr block = manager_pptr(m, e->block);
     pa_pptr *dst = owner_at(m, e->dst);
@@ -65,8 +100,8 @@ static int finish_owner(struct manager *m, struct media_tally *t, const struct p
     case LANE_OP_BIG_ALLOC:
         if (dst == NULL)
             return bad_entry(e, lane, "its owner pointer lies outside the pool");
-        if (!segment_is_present(manager_segment(m, block.segment)))
-            return bad_entry(e, lane, "its block lies outside the pool");
+        if (!alloc_is_in_place(m, e, is_leaf))
+            return bad_entry(e, lane, "its block is not allocated");
         owner_store(m->media, t, dst, block);
         return 0;
     case LANE_OP_SMALL_FREE:
@@ -115,14 +150,15 @@ static int replay(struct manager *m, struct media_tally *t, const struct lane_sc
     return code;
 }
 
-static int finish_owners(struct manager *m, struct media_tally *t, const struct lane_scan *scans)
+static int finish_owners(struct manager *m, struct media_tally *t, const struct lane_scan *scans,
+                         bool (*is_leaf)(const struct manager *m, pa_off leaf))
 {
     int code = 0;
     for (uint32_t lane = 0; code == 0 && lane < m->geometry.lanes; lane++) {
         if (scans[lane].valid == 0)
             continue;
         const struct pm_lane_entry *newest = &recovery_ring(m, lane)[scans[lane].newest];
-        code = finish_owner(m, t, newest, lane);
+        code = finish_owner(m, t, newest, lane, is_leaf);
     }
     return code;
 }
@@ -133,7 +169,9 @@ static void make_newest_durable(const struct manager *m, struct media_tally *t, 
     for (uint32_t lane = 0; lane < m->geometry.lanes; lane++)
         if (scans[lane].valid != 0)
             media_flush(m->media, t, &recovery_ring(m, lane)[scans[lane].newest], sizeof(struct pm_lane_entry));
-    media_drain(m->media, t); /* before the redo: else its effects may arrive and the entry not */
+    /* Before the redo: else its effects may arrive and the entry not. Also for the segment table and the root line, which were
+     * flushed before. */
+    media_drain(m->media, t);
 }
 
 static int scan_lanes(const struct manager *m, struct lane_scan *scans, uint32_t *ret_next, uint64_t *ret_lsn)
@@ -189,7 +227,7 @@ int recovery_run(struct manager *m, struct media_tally *t, bool (*is_leaf)(const
     if (code == 0)
         code = replay(m, t, scans, PASS_BIG, is_leaf);
     if (code == 0)
-        code = finish_owners(m, t, scans);
+        code = finish_owners(m, t, scans, is_leaf);
     if (code == 0)
         media_drain(
             m->media,

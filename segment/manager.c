@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* manager.c -- which segment belongs to whom: table, free list, limits. See segment.h. */
+/* manager.c -- which segment belongs to whom: table, free list, limits. See segment.h; open is in manager_open.c. */
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "pmem/valgrind.h"
 #include "segment/provider.h"
 
 void manager_publish(struct manager *m, struct segment *s)
@@ -19,151 +20,9 @@ void manager_publish(struct manager *m, struct segment *s)
         atomic_store_explicit(&m->slots_end, s->slot + s->slots, memory_order_release);
 }
 
-/* The slots that a huge file covers after its first have words of zero. */
-static int check_run(const struct manager *m, uint32_t slot, uint64_t word)
-{
-    uint32_t more = segment_word_more_slots(word);
-    bool free_after = more < m->geometry.slots - slot;
-    for (uint32_t i = 1; free_after && i <= more; i++)
-        free_after = m->table[slot + i] == 0;
-    if (!free_after)
-        return error_set(PA_ECORRUPT,
-                         "%s/" POOL_FILE_NAME ": slots that huge file %u covers belong to others too; restore the "
-                         "file from a backup",
-                         m->dir->path, slot);
-    if (slot + more >= m->slots)
-        return error_set(PA_ENOMEM,
-                         "the address range for %s ends before huge file %u does; raise the limit (ulimit -v)",
-                         m->dir->path, slot);
-    return 0;
-}
-
-static int open_huge(struct manager *m, uint32_t slot)
-{
-    struct segment *s = NULL;
-    uint64_t word = m->table[slot];
-    int code = manager_huge_open(m, slot, &s);
-    if (code != 0)
-        return code;
-    if (s->slots != segment_word_more_slots(word) + 1) { /* a growth that a crash cut off had claimed more */
-        provider_set_word(m, slot,
-                          segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, segment_word_owner(word),
-                                            s->slots - 1, slot));
-    }
-    atomic_init(&s->owner, (uint16_t)segment_word_owner(word));
-    atomic_init(&s->kind, SEGMENT_KIND_HUGE);
-    return 0;
-}
-
-/* One table word at open: map what is ready, finish what a crash cut off. */
-static int open_slot(struct manager *m, uint32_t slot)
-{
-    uint64_t word = m->table[slot];
-    int code = segment_word_check(m->dir, word, slot);
-    if (code != 0)
-        return code;
-    if (word == 0)
-        return 0;
-    if (slot < m->first_slot)
-        return error_set(PA_ECORRUPT,
-                         "%s/" POOL_FILE_NAME ": slot %u belongs to the pool file but its table word is not zero",
-                         m->dir->path, slot);
-    if (slot >= m->slots)
-        return error_set(PA_ENOMEM, "the address range for %s ends before segment %u; raise the limit (ulimit -v)",
-                         m->dir->path, slot);
-    if (segment_word_kind(word) == SEGMENT_KIND_HUGE)
-        code = check_run(m, slot, word);
-    if (code != 0)
-        return code;
-    if (segment_word_state(word) == SEGMENT_STATE_READY && segment_word_kind(word) == SEGMENT_KIND_HUGE)
-        return open_huge(m, slot);
-    if (segment_word_state(word) != SEGMENT_STATE_READY)
-        return 0; /* a lane may still make it ready; else manager_finish removes it */
-    if (segment_word_owner(word) >= m->geometry.lanes)
-        return error_set(PA_ECORRUPT,
-                         "%s/" POOL_FILE_NAME ": table word of slot %u names owner %u, there are %u; restore the file "
-                         "from a backup",
-                         m->dir->path, slot, segment_word_owner(word), m->geometry.lanes);
-    struct segment *s = segment_new(slot);
-    if (s == NULL)
-        return PA_ENOMEM;
-    code = provider_open(m, s);
-    if (code != 0) {
-        free(s);
-        return code;
-    }
-    atomic_init(&s->kind, (uint8_t)segment_word_kind(word));
-    atomic_init(&s->owner, (uint16_t)segment_word_owner(word));
-    manager_publish(m, s);
-    m->file_bytes += m->geometry.segment_size;
-    m->segment_files++;
-    if (segment_word_kind(word) == SEGMENT_KIND_NONE) {
-        s->next_free = m->free_list;
-        m->free_list = s;
-    }
-    return 0;
-}
-
-int manager_finish(struct manager *m)
-{
-    int code = 0;
-    for (uint32_t slot = m->first_slot; code == 0 && slot < m->slots; slot++) {
-        enum segment_state state = segment_word_state(m->table[slot]);
-        if (state != SEGMENT_STATE_CREATING && state != SEGMENT_STATE_DELETING)
-            continue;
-        struct segment *s = manager_segment(m, slot); /* of a huge block that a lane has just freed */
-        if (s != NULL)
-            file_close(m->dir, &s->file);
-        if (!m->media->read_only) /* a snapshot leaves the file and its word alone */
-            code = provider_remove_file(m, slot);
-        if (code == 0 && s != NULL)
-            manager_huge_forget(m, s);
-    }
-    return code;
-}
-
 struct pm_core *manager_core_line(const struct manager *m, uint32_t lane)
 {
     return (struct pm_core *)((char *)m->pool_file->address + superblock_cores_offset(&m->geometry)) + lane;
-}
-
-/* What a killed process left in caches only, this open has already acted upon; so it must not be lost any more. */
-static int make_open_durable(struct manager *m)
-{
-    if (m->media->read_only)
-        return 0;
-    media_persist(m->media, &m->tally, m->table, atomic_load(&m->slots_end) * sizeof *m->table);
-    return m->media->mode == MEDIA_PROCESS ? 0 : dir_sync(m->dir);
-}
-
-int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,
-                 const struct pm_superblock *geometry, uint64_t max_size, bool sparse)
-{
-    *m = (struct manager){.dir = d, .pool_file = pool_file, .media = media, .geometry = *geometry, .sparse = sparse};
-    m->table = (uint64_t *)((char *)pool_file->address + geometry->table_offset);
-    m->base = d->base;
-    m->shift = log2_floor(geometry->segment_size);
-    m->first_slot = superblock_own_slots(geometry);
-    uint64_t reached = d->reserved_bytes >> m->shift;
-    m->slots = reached < geometry->slots ? (uint32_t)reached : geometry->slots;
-    m->max_size = max_size != 0 ? max_size : geometry->max_size;
-    m->lowest_free_slot = m->first_slot;
-    m->file_bytes = geometry->file_bytes;
-    lock_init(&m->lock, LOCK_RANK_MANAGER);
-    m->segments = calloc(m->slots, sizeof *m->segments);
-    if (m->segments == NULL) {
-        error_set(PA_ENOMEM, "no memory for the table of %u segments", m->slots);
-        manager_close(m);
-        return PA_ENOMEM;
-    }
-    int code = 0;
-    for (uint32_t slot = 0; code == 0 && slot < geometry->slots; slot++)
-        code = open_slot(m, slot);
-    if (code == 0)
-        code = make_open_durable(m);
-    if (code != 0)
-        manager_close(m);
-    return code;
 }
 
 void manager_close(struct manager *m)
@@ -185,7 +44,20 @@ void manager_close(struct manager *m)
     }
     free(m->segments);
     m->segments = NULL;
+    pthread_cond_destroy(&m->made);
     lock_fini(&m->lock);
+}
+
+void manager_leave_to_parent(struct manager *m)
+{
+    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++) {
+        struct segment *s = atomic_load(&m->segments[slot]);
+        if (s == NULL || s->slot != slot)
+            continue;
+        free(s->twin);
+        free(s);
+    }
+    free(m->segments);
 }
 
 int manager_count_bytes(struct manager *m, uint64_t bytes)
@@ -198,15 +70,16 @@ int manager_count_bytes(struct manager *m, uint64_t bytes)
     return 0;
 }
 
-/* Under lock: count a new segment against the limits and take the lowest free slot for it. */
-static int claim_slot(struct manager *m, uint32_t *ret_slot)
+/* Under lock: count a new segment against the limits and take the lowest free slot for it; directory: see slot_is_in. */
+static int claim_slot(struct manager *m, int directory, uint32_t *ret_slot)
 {
     int code = manager_count_bytes(m, m->geometry.segment_size);
     if (code != 0)
         return code;
     for (uint32_t slot = m->lowest_free_slot; slot < m->slots; slot++)
-        if (slot_is_free(m, slot)) {
-            m->lowest_free_slot = slot + 1;
+        if (slot_is_free(m, slot) && slot_is_in(m, slot, directory)) {
+            if (directory == ANY_DIRECTORY)
+                m->lowest_free_slot = slot + 1;
             m->segment_files++;
             *ret_slot = slot;
             return 0;
@@ -224,10 +97,19 @@ static void unclaim_slot(struct manager *m, uint32_t slot)
     m->segment_files--;
 }
 
-static int create_segment(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret)
+static void add_tally(struct manager *m, const struct media_tally *t)
+{
+    m->tally.fences += t->fences;
+    m->tally.lines += t->lines;
+}
+
+/* Under lock, which is released while the file system works: the claimed slot is nobody else's. */
+static int create_segment_in(struct manager *m, int directory, enum segment_kind kind, unsigned owner,
+                             struct segment **ret)
 {
     uint32_t slot = 0;
-    int code = claim_slot(m, &slot);
+    struct media_tally t = {0};
+    int code = claim_slot(m, directory, &slot);
     if (code != 0)
         return code;
     struct segment *s = manager_segment(m, slot);
@@ -236,7 +118,20 @@ static int create_segment(struct manager *m, enum segment_kind kind, unsigned ow
         if (s != NULL)
             manager_publish(m, s);
     }
-    code = s == NULL ? PA_ENOMEM : provider_create(m, s, kind, owner);
+    if (s == NULL) {
+        unclaim_slot(m, slot);
+        return PA_ENOMEM;
+    }
+    uint64_t born = m->lsn_floor;   /* what this slot held before was released earlier */
+    provider_announce(m, &t, slot); /* under lock: from here on nobody else takes the slot */
+    lock_release(&m->lock);
+    code = provider_create(m, &t, s, kind, owner, born);
+    if (code == 0) { /* nothing is allocated in it */
+        uint64_t data = segment_data_of(m->geometry.segment_size);
+        valgrind_mark_free((char *)s->file.address + data, m->geometry.segment_size - data);
+    }
+    lock_acquire(&m->lock);
+    add_tally(m, &t);
     if (code != 0)
         unclaim_slot(m, slot);
     else
@@ -244,22 +139,74 @@ static int create_segment(struct manager *m, enum segment_kind kind, unsigned ow
     return code;
 }
 
-int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn)
+/* One directory's file system may be full, and another's not. */
+static int create_segment(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret)
 {
-    int code = 0;
-    lock_acquire(&m->lock);
+    int code = create_segment_in(m, ANY_DIRECTORY, kind, owner, ret);
+    for (int k = 0; code == PA_ENOSPC && m->geometry.directories != 0 && k <= m->geometry.directories; k++)
+        code = create_segment_in(m, k, kind, owner, ret);
+    return code;
+}
+
+/* --- acquiring and releasing ------------------------------------------------------------------------------------------------ */
+
+/* Under lock. A spare that is being made is waited for by one thread; the others would get it no sooner. */
+static struct segment *take_free(struct manager *m)
+{
+    while (m->free_list == NULL && m->making > m->waiting) {
+        m->waiting++;
+        lock_wait(&m->lock, &m->made);
+        m->waiting--;
+    }
     struct segment *s = m->free_list;
     if (s != NULL) {
         m->free_list = s->next_free;
         s->next_free = NULL;
+    }
+    return s;
+}
+
+static void push_free(struct manager *m, struct segment *s)
+{
+    s->next_free = m->free_list;
+    m->free_list = s;
+}
+
+int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn)
+{
+    int code = 0;
+    lock_acquire(&m->lock);
+    struct segment *s = take_free(m);
+    if (s != NULL) {
         atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);
         atomic_store_explicit(&s->kind, (uint8_t)kind, memory_order_release);
-        provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
+        provider_set_word(m, &m->tally, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
         *ret = s;
     } else {
         code = create_segment(m, kind, owner, ret);
     }
     *ret_lsn = m->lsn_floor;
+    if (m->free_list == NULL && m->making == 0 && m->spare_wanted != NULL)
+        m->spare_wanted(m->spare_context);
+    lock_release(&m->lock);
+    return code;
+}
+
+int manager_make_spare(struct manager *m)
+{
+    int code = 0;
+    struct segment *s = NULL;
+    /* A file that does not fit takes the last space from others before it is given up. */
+    bool fits = m->sparse || dir_free_bytes(m->dir) / 2 > m->geometry.segment_size;
+    lock_acquire(&m->lock);
+    if (fits && m->free_list == NULL) {
+        m->making++;
+        code = create_segment(m, SEGMENT_KIND_NONE, 0, &s);
+        m->making--;
+        if (code == 0)
+            push_free(m, s);
+        pthread_cond_broadcast(&m->made);
+    }
     lock_release(&m->lock);
     return code;
 }
@@ -269,18 +216,23 @@ void manager_release(struct manager *m, struct segment *s, uint64_t lsn)
     lock_acquire(&m->lock);
     if (m->lsn_floor < lsn)
         m->lsn_floor = lsn;
-    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_READY, SEGMENT_KIND_NONE, 0, s->slot));
+    provider_set_word(m, &m->tally, s->slot, segment_word(SEGMENT_STATE_READY, SEGMENT_KIND_NONE, 0, s->slot));
     atomic_store_explicit(&s->kind, SEGMENT_KIND_NONE, memory_order_release);
-    s->next_free = m->free_list;
-    m->free_list = s;
+    push_free(m, s);
     lock_release(&m->lock);
 }
 
+/* Under lock, which is released while the file system works: the segment is on no list, and its word keeps the slot. */
 static int delete_segment(struct manager *m, struct segment *s)
 {
-    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_DELETING, SEGMENT_KIND_NONE, 0, s->slot));
-    file_close(m->dir, &s->file);
-    int code = provider_remove_file(m, s->slot);
+    struct media_tally t = {0};
+    provider_set_word(m, &t, s->slot, segment_word(SEGMENT_STATE_DELETING, SEGMENT_KIND_NONE, 0, s->slot));
+    struct file f = file_detach(&s->file); /* pa_get_stats looks at mapped files, under the lock */
+    lock_release(&m->lock);
+    file_close(m->dir, &f);
+    int code = provider_remove_file(m, &t, s->slot);
+    lock_acquire(&m->lock);
+    add_tally(m, &t);
     if (code == 0) /* else the slot stays DELETING and the next open finishes */
         unclaim_slot(m, s->slot);
     return code;
@@ -312,6 +264,17 @@ static int on_range(struct manager *m, pa_off off, uint64_t size,
     return code;
 }
 
+static int nothing(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site)
+{
+    (void)d, (void)f, (void)offset, (void)size, (void)site;
+    return 0;
+}
+
+int manager_keep_space(struct manager *m, pa_off off)
+{
+    return m->sparse || m->media->mode == MEDIA_PROCESS ? 0 : on_range(m, off, 0, nothing);
+}
+
 int manager_refill(struct manager *m, pa_off off, uint64_t size)
 {
     return m->sparse ? 0 : on_range(m, off, size, file_allocate_);
@@ -335,7 +298,9 @@ int manager_trim(struct manager *m, uint64_t target, uint64_t *ret_released)
     int code = 0;
     *ret_released = 0;
     while (code == 0 && *ret_released < target) {
-        lock_acquire(&m->lock); /* for each anew: allocations come in between */
+        lock_acquire(&m->lock);                        /* for each anew: allocations come in between */
+        while (m->free_list == NULL && m->making != 0) /* a spare that is counted already is space to give back, too */
+            lock_wait(&m->lock, &m->made);
         struct segment *s = m->free_list;
         if (s != NULL) {
             m->free_list = s->next_free;

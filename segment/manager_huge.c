@@ -28,8 +28,8 @@ static struct run run_at(const struct manager *m, uint32_t slot, uint64_t size, 
     return (struct run){slot, slots_for(m, file_bytes), file_bytes, block};
 }
 
-/* Under lock: the lowest run of free slots that is long enough. */
-static bool find_run(struct manager *m, uint64_t size, uint64_t alignment, struct run *ret)
+/* Under lock: the lowest run of free slots that is long enough and begins in the directory. */
+static bool find_run(struct manager *m, uint64_t size, uint64_t alignment, int directory, struct run *ret)
 {
     while (m->lowest_free_slot < m->slots && !slot_is_free(m, m->lowest_free_slot))
         m->lowest_free_slot++;
@@ -38,7 +38,7 @@ static bool find_run(struct manager *m, uint64_t size, uint64_t alignment, struc
         if (run.slots > m->slots - slot)
             return false;
         uint32_t free = 0;
-        while (free < run.slots && slot_is_free(m, slot + free))
+        while (slot_is_in(m, slot, directory) && free < run.slots && slot_is_free(m, slot + free))
             free++;
         if (free == run.slots) {
             *ret = run;
@@ -106,17 +106,17 @@ static int claim_run(struct manager *m, const struct run *run, struct segment **
         m->lowest_free_slot += run->slots;
     m->huge_files++;
     manager_publish(m, s);
-    provider_set_word(m, s->slot,
+    provider_set_word(m, &m->tally, s->slot,
                       segment_word_long(SEGMENT_STATE_CREATING, SEGMENT_KIND_HUGE, 0, s->slots - 1, s->slot));
     *ret = s;
     return 0;
 }
 
-int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, struct segment **ret)
+int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, int directory, struct segment **ret)
 {
     struct run run;
     lock_acquire(&m->lock);
-    int code = find_run(m, size, alignment, &run)
+    int code = find_run(m, size, alignment, directory, &run)
                    ? claim_run(m, &run, ret)
                    : error_set(PA_ENOSPC,
                                "the pool in %s has no %llu consecutive bytes left in its address "
@@ -130,12 +130,13 @@ int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, str
 static int remove_file(struct manager *m, struct segment *s)
 {
     char name[32];
-    segment_huge_name(name, s->slot);
-    int code = provider_unlink(m, name);
+    segment_huge_name(name, &m->geometry, s->slot);
+    int code = m->media->read_only ? 0 : provider_unlink(m, name);
     if (code != 0)
         return code;
     lock_acquire(&m->lock);
-    provider_set_word(m, s->slot, 0);
+    if (!m->media->read_only) /* a snapshot leaves the file and its word alone */
+        provider_set_word(m, &m->tally, s->slot, 0);
     manager_huge_forget(m, s);
     lock_release(&m->lock);
     return 0;
@@ -147,11 +148,14 @@ int manager_huge_create(struct manager *m, struct segment *s)
     struct file f;
     pa_off place = (pa_off)s->slot << m->shift;
     uint64_t extent = huge_extent(s->file.size, atomic_load(&s->block) - place, s->slot);
-    segment_huge_name(name, s->slot);
+    segment_huge_name(name, &m->geometry, s->slot);
     bool left_behind = false;
     int code = provider_make_file(m, &f, name, s->slot, s->file.size, extent, true, &left_behind);
     if (code != 0) {
+        struct error_text first;
+        error_save(&first);
         (void)remove_file(m, s); /* if that fails too, the word stays CREATING and the next open removes it */
+        error_restore(&first);
         return code;
     }
     lock_acquire(&m->lock);
@@ -192,10 +196,7 @@ int manager_huge_open(struct manager *m, uint32_t slot, struct segment **ret)
 int manager_huge_remove(struct manager *m, struct segment *s)
 {
     lock_acquire(&m->lock);
-    struct file f = s->file;
-    s->file.map = NULL; /* pa_get_stats looks at mapped files, under the lock */
-    s->file.address = NULL;
-    s->file.tails = NULL;
+    struct file f = file_detach(&s->file); /* pa_get_stats looks at mapped files, under the lock */
     lock_release(&m->lock);
     file_close(m->dir, &f);
     return remove_file(m, s);
@@ -212,7 +213,7 @@ static void set_slots(struct manager *m, struct segment *s, uint32_t slots)
         unpublish_from(m, s, s->slot + slots);
     s->slots = slots;
     manager_publish(m, s);
-    provider_set_word(m, s->slot,
+    provider_set_word(m, &m->tally, s->slot,
                       segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, atomic_load(&s->owner), slots - 1,
                                         s->slot));
 }
@@ -234,11 +235,10 @@ static int claim_growth(struct manager *m, struct segment *s, uint64_t bytes)
     return 0;
 }
 
-/* Give up: the file keeps its content, and whatever size it has got. */
-static void abandon_growth(struct manager *m, struct segment *s, uint64_t used, uint64_t before)
+/* Give up: the file keeps its content, and whatever size it has got; size, unless the file can be asked. */
+static void abandon_growth(struct manager *m, struct segment *s, uint64_t used, uint64_t size)
 {
     struct file f;
-    uint64_t size = before;
     if (file_open(m->dir, &f, s->file.name) == 0) {
         size = f.size;
         if (size > used)
@@ -252,8 +252,8 @@ static void abandon_growth(struct manager *m, struct segment *s, uint64_t used, 
     lock_release(&m->lock);
 }
 
-/* Space up to bytes and a mapping of it, durable. */
-static int extend_file(struct manager *m, struct segment *s, uint64_t used, uint64_t bytes)
+/* Space up to bytes and a mapping of it, durable. *ret_size: the file's size, which is kept true on failure too. */
+static int extend_file(struct manager *m, struct segment *s, uint64_t used, uint64_t bytes, uint64_t *ret_size)
 {
     struct file f;
     uint64_t from = m->sparse ? bytes - HUGE_PAGE_BYTES : used; /* sparse: only the size counts */
@@ -261,6 +261,8 @@ static int extend_file(struct manager *m, struct segment *s, uint64_t used, uint
     if (code != 0)
         return code;
     code = file_allocate(m->dir, &f, from, bytes - from);
+    if (code == 0 && *ret_size < bytes)
+        *ret_size = bytes;
     if (code == 0)
         code = file_sync(m->dir, &f);
     if (code == 0)
@@ -289,14 +291,17 @@ int manager_huge_grow(struct manager *m, struct segment *s, uint64_t size)
     uint64_t used = atomic_load(&s->end) - place;
     uint64_t bytes = round_up(lead + size, HUGE_PAGE_BYTES);
     lock_acquire(&m->lock);
-    uint64_t before = s->file.size;
+    uint64_t file_bytes = s->file.size;
     int code = claim_growth(m, s, bytes);
     lock_release(&m->lock);
     if (code != 0)
         return code;
-    code = extend_file(m, s, used, bytes);
+    code = extend_file(m, s, used, bytes, &file_bytes);
     if (code != 0) {
-        abandon_growth(m, s, used, before);
+        struct error_text first;
+        error_save(&first);
+        abandon_growth(m, s, used, file_bytes);
+        error_restore(&first);
         return code;
     }
     struct media_tally t = {0};

@@ -6,10 +6,15 @@
 #include "segment/segment.h"
 
 struct segment *segment_new(uint32_t slot);
-void provider_set_word(struct manager *m, uint32_t slot, uint64_t word);
-int provider_create(struct manager *m, struct segment *s, enum segment_kind kind, unsigned owner);
+/** Change a table word, durably; t counts what it costs. */
+void provider_set_word(struct manager *m, struct media_tally *t, uint32_t slot, uint64_t word);
+/** Announce that a file is going to be made for a slot, durably. Under manager.lock. */
+void provider_announce(struct manager *m, struct media_tally *t, uint32_t slot);
+/** Make the file of an announced slot; kind NONE = for the free list. Needs no lock. born: see pm_segment_header. */
+int provider_create(struct manager *m, struct media_tally *t, struct segment *s, enum segment_kind kind, unsigned owner,
+                    uint64_t born);
 int provider_open(struct manager *m, struct segment *s);
-int provider_remove_file(struct manager *m, uint32_t slot);
+int provider_remove_file(struct manager *m, struct media_tally *t, uint32_t slot);
 /** Make name for a slot, bytes long, durable and mapped, with its header; detail: born, or the extent word of a huge file. */
 int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes,
                        uint64_t detail, bool huge, bool *ret_left_behind);
@@ -31,6 +36,12 @@ static inline bool slot_is_free(const struct manager *m, uint32_t slot)
     const struct segment *s = manager_segment(m, slot);
     /* A huge block's word may just be changed by its core; not to or from zero. */
     return __atomic_load_n(&m->table[slot], __ATOMIC_RELAXED) == 0 && (s == NULL || s->slot == slot);
+}
+#define ANY_DIRECTORY (-1)
+/** Does a slot's file lie in the directory of that number (members.h)? */
+static inline bool slot_is_in(const struct manager *m, uint32_t slot, int directory)
+{
+    return directory == ANY_DIRECTORY || slot % (1u + m->geometry.directories) == (uint32_t)directory;
 }
 /** Slots that so many bytes from the beginning of one cover. */
 static inline uint32_t slots_for(const struct manager *m, uint64_t bytes)

@@ -3,25 +3,25 @@
 #define XXH_INLINE_ALL
 #include "segment/segment.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
 #include "base/error.h"
+#include "segment/members.h"
 #include "segment/provider.h"
 
-void segment_name(char name[32], uint32_t slot)
+void segment_name(char name[32], const struct pm_superblock *geometry, uint32_t slot)
 {
-    snprintf(name, 32, "segment-%08x.pa", slot);
+    members_name(name, geometry, "segment", slot);
 }
 
-void segment_huge_name(char name[32], uint32_t slot)
+void segment_huge_name(char name[32], const struct pm_superblock *geometry, uint32_t slot)
 {
-    snprintf(name, 32, "huge-%08x.pa", slot);
+    members_name(name, geometry, "huge", slot);
 }
 
 /* A huge file's extent word has a checksum of its own, because it changes. */
-static uint64_t header_checksum(const struct pm_segment_header *h, bool huge)
+uint64_t segment_header_checksum(const struct pm_segment_header *h, bool huge)
 {
     struct pm_segment_header copy = *h;
     if (huge)
@@ -39,13 +39,13 @@ int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot)
                      d->path, slot, (unsigned long long)word);
 }
 
-static int header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot,
-                        bool huge)
+int segment_any_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry,
+                             uint32_t slot, bool huge)
 {
     const struct pm_segment_header *h = f->address;
     const char *what = NULL;
     uint64_t bytes = huge ? h->file_bytes : f->size;
-    if (h->magic != SEGMENT_MAGIC || h->checksum != header_checksum(h, huge) ||
+    if (h->magic != SEGMENT_MAGIC || h->checksum != segment_header_checksum(h, huge) ||
         (huge && !huge_extent_is_valid(h->extent, slot)))
         what = "its header is damaged";
     else if (h->version != POOL_FORMAT_VERSION)
@@ -63,13 +63,30 @@ static int header_check(const struct dir *d, const struct file *f, const struct 
 
 int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry, uint32_t slot)
 {
-    return header_check(d, f, geometry, slot, false);
+    return segment_any_header_check(d, f, geometry, slot, false);
 }
 
-void provider_set_word(struct manager *m, uint32_t slot, uint64_t word)
+bool segment_file_is_own(struct dir *d, const char *name, const struct pm_superblock *geometry, uint32_t slot,
+                         bool huge)
+{
+    struct file f;
+    struct pm_segment_header h;
+    if (file_open(d, &f, name) != 0)
+        return false;
+    bool own = false;
+    if (file_read(d, &f, 0, &h, sizeof h) == 0) {
+        f.address = &h; /* header_check looks no further */
+        own = segment_any_header_check(d, &f, geometry, slot, huge) == 0;
+        f.address = NULL;
+    }
+    file_close(d, &f);
+    return own;
+}
+
+void provider_set_word(struct manager *m, struct media_tally *t, uint32_t slot, uint64_t word)
 {
     media_store64(m->media, &m->table[slot], word);
-    media_persist(m->media, &m->tally, &m->table[slot], sizeof word); /* before the step that the word announces */
+    media_persist(m->media, t, &m->table[slot], sizeof word); /* before the step that the word announces */
 }
 
 static void header_write(struct manager *m, struct file *f, uint32_t slot, uint64_t detail, bool huge)
@@ -81,7 +98,7 @@ static void header_write(struct manager *m, struct file *f, uint32_t slot, uint6
                                   .file_bytes = f->size,
                                   .born = detail};
     memcpy(h.uuid, m->geometry.uuid, sizeof h.uuid);
-    h.checksum = header_checksum(&h, huge);
+    h.checksum = segment_header_checksum(&h, huge);
     struct media_tally tally = {0};
     media_write(m->media, f->address, &h, sizeof h);
     media_persist(m->media, &tally, f->address, sizeof h); /* before READY: which promises a valid header */
@@ -94,9 +111,8 @@ int provider_make_file(struct manager *m, struct file *f, const char *name, uint
     if (code != 0)
         return code;
     code = file_create(m->dir, f, name, bytes, m->sparse);
-    if (code != 0)
-        return code;
-    code = file_map(m->dir, f, (uint64_t)slot << m->shift);
+    if (code == 0)
+        code = file_map(m->dir, f, (uint64_t)slot << m->shift);
     if (code == 0)
         code = media_accepts(m->media, f);
     if (code == 0) {
@@ -104,22 +120,29 @@ int provider_make_file(struct manager *m, struct file *f, const char *name, uint
         code = file_sync(m->dir, f);
     }
     if (code == 0)
-        code = dir_sync(m->dir);
+        code = dir_sync_of(m->dir, name);
     if (code != 0) {
+        struct error_text first;
+        error_save(&first);
         file_close(m->dir, f);
-        *ret_left_behind = dir_unlink(m->dir, name, false) != 0 || dir_sync(m->dir) != 0;
+        *ret_left_behind = provider_unlink(m, name) != 0;
+        error_restore(&first);
         return code;
     }
     file_close_descriptor(f);
     return 0;
 }
 
-static int make_file(struct manager *m, struct segment *s, bool *ret_left_behind)
+static int make_file(struct manager *m, struct segment *s, uint64_t born, bool *ret_left_behind)
 {
     char name[32];
-    segment_name(name, s->slot);
-    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, m->lsn_floor, false,
-                              ret_left_behind);
+    segment_name(name, &m->geometry, s->slot);
+    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, born, false, ret_left_behind);
+}
+
+void provider_announce(struct manager *m, struct media_tally *t, uint32_t slot)
+{
+    provider_set_word(m, t, slot, segment_word(SEGMENT_STATE_CREATING, SEGMENT_KIND_NONE, 0, slot));
 }
 
 struct segment *segment_new(uint32_t slot)
@@ -136,7 +159,7 @@ struct segment *segment_new(uint32_t slot)
 }
 
 /*
- * Segment creation. The slot is chosen and counted already.
+ * Segment creation. The slot is chosen and counted already; step 1 is provider_announce, under the manager's lock.
  *
  * step                              | durable after it      | a crash here recovers by
  * ----------------------------------+-----------------------+------------------------------------------------------------
@@ -145,19 +168,19 @@ struct segment *segment_new(uint32_t slot)
  * 3 file sync, directory sync       | the whole file        | as 1
  * 4 word = READY(kind, owner), fence| the segment           | nothing to do
  */
-int provider_create(struct manager *m, struct segment *s, enum segment_kind kind, unsigned owner)
+int provider_create(struct manager *m, struct media_tally *t, struct segment *s, enum segment_kind kind, unsigned owner,
+                    uint64_t born)
 {
-    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_CREATING, SEGMENT_KIND_NONE, 0, s->slot));
     bool left_behind = false;
-    int code = make_file(m, s, &left_behind);
+    int code = make_file(m, s, born, &left_behind);
     if (code != 0) {
         if (!left_behind) /* else the slot stays CREATING and the next open finishes: a FREE slot has no file */
-            provider_set_word(m, s->slot, 0);
+            provider_set_word(m, t, s->slot, 0);
         return code;
     }
     atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);
     atomic_store_explicit(&s->kind, (uint8_t)kind, memory_order_release);
-    provider_set_word(m, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
+    provider_set_word(m, t, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
     return 0;
 }
 
@@ -170,16 +193,18 @@ int provider_create(struct manager *m, struct segment *s, enum segment_kind kind
  * 2 unlink, directory sync          | the file is gone      | open continues with 2; the file may be missing
  * 3 word = FREE, fence              | the slot is free      | nothing to do
  */
-int provider_remove_file(struct manager *m, uint32_t slot)
+int provider_remove_file(struct manager *m, struct media_tally *t, uint32_t slot)
 {
     char name[32];
+    if (m->media->read_only)
+        return 0; /* a snapshot leaves the file and its word alone */
     if (segment_word_kind(m->table[slot]) == SEGMENT_KIND_HUGE)
-        segment_huge_name(name, slot);
+        segment_huge_name(name, &m->geometry, slot);
     else
-        segment_name(name, slot);
+        segment_name(name, &m->geometry, slot);
     int code = provider_unlink(m, name);
     if (code == 0)
-        provider_set_word(m, slot, 0);
+        provider_set_word(m, t, slot, 0);
     return code;
 }
 
@@ -187,14 +212,14 @@ int provider_unlink(struct manager *m, const char *name)
 {
     int code = dir_unlink(m->dir, name, false);
     if (code == 0)
-        code = dir_sync(m->dir); /* before FREE: else a file may come back in a slot that has none */
+        code = dir_sync_of(m->dir, name); /* before FREE: else a file may come back in a slot that has none */
     return code;
 }
 
 int provider_open(struct manager *m, struct segment *s)
 {
     char name[32];
-    segment_name(name, s->slot);
+    segment_name(name, &m->geometry, s->slot);
     int code = file_open(m->dir, &s->file, name);
     if (code == PA_ENOENT)
         return error_set(PA_ECORRUPT, "%s/%s is missing; restore the pool's own file", m->dir->path, name);
@@ -237,7 +262,7 @@ static int map_huge(struct manager *m, struct segment *s, struct file *f)
     if (code == 0)
         code = media_accepts(m->media, f);
     if (code == 0)
-        code = header_check(m->dir, f, &m->geometry, s->slot, true);
+        code = segment_any_header_check(m->dir, f, &m->geometry, s->slot, true);
     if (code != 0)
         return code;
     uint64_t extent = ((const struct pm_segment_header *)f->address)->extent;
@@ -249,20 +274,22 @@ static int map_huge(struct manager *m, struct segment *s, struct file *f)
     if (used < bytes) {
         file_unmap(m->dir, f);
         code = file_map_part(m->dir, f, used, place);
+        if (code != 0)
+            return code;
     }
     drop_excess(m, f, used);
     /* A killed process may have left the extent in the cache only; the caller fences before anybody uses the block. */
     media_flush(m->media, &m->tally, f->address, sizeof(struct pm_segment_header));
     atomic_store(&s->block, place + huge_extent_block_offset(extent));
     atomic_store(&s->end, place + used);
-    return code;
+    return 0;
 }
 
 int provider_open_huge(struct manager *m, struct segment *s)
 {
     char name[32];
     struct file f;
-    segment_huge_name(name, s->slot);
+    segment_huge_name(name, &m->geometry, s->slot);
     int code = file_open(m->dir, &f, name);
     if (code == PA_ENOENT)
         return error_set(PA_ECORRUPT, "%s/%s is missing; restore the pool's own file", m->dir->path, name);

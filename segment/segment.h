@@ -69,8 +69,15 @@ struct manager {
     struct segment *retired; /* twins of huge files that are gone; taken for new ones */
     uint64_t file_bytes;     /* all files' sizes, those being created included */
     uint32_t segment_files, huge_files;
+    uint64_t open_lsn;  /* of the newest lane entry when the pool was opened; constant */
     uint64_t lsn_floor; /* highest LSN in lines of segments that were released */
     struct media_tally tally;
+    /* The spare segment, which is made before it is needed: */
+    void (*spare_wanted)(
+        void *context); /* asks the pool's thread for manager_make_spare; NULL = no thread. Called under lock */
+    void *spare_context;
+    unsigned making, waiting; /* spares that are being made; those who wait for one */
+    pthread_cond_t made;
 };
 
 /** Set up over a mapped pool file: reads the table, opens and maps the segments that are ready. */
@@ -79,15 +86,22 @@ int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const
 /** After the lanes were replayed: remove the files of creations and deletions that a crash cut off. */
 int manager_finish(struct manager *m);
 void manager_close(struct manager *m);
+/** In a child after fork: free what the table leads to, without a lock, files and mappings left aside. */
+void manager_leave_to_parent(struct manager *m);
 
 /** A free or a new segment becomes kind's and owner's. *ret_lsn: the new owner numbers its entries above it. Durable on return. PA_ENOSPC. */
 int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn);
+/** Make a segment for the free list, if that is empty; without the lock but for moments. For the pool's own thread. PA_ENOSPC is
+ *  no more than that there is none. */
+int manager_make_spare(struct manager *m);
 /** Give a segment back to the free list. Every line in it is durable and was numbered at most lsn. Durable on return. */
 void manager_release(struct manager *m, struct segment *s, uint64_t lsn);
 /** Delete a segment of its owner's for good, on the same conditions as manager_release. */
 void manager_discard(struct manager *m, struct segment *s, uint64_t lsn);
 /** Reserve the space of [off, off + size) again, which lies in one segment. No-op in a sparse pool. PA_ENOSPC. */
 int manager_refill(struct manager *m, pa_off off, uint64_t size);
+/** Make durable that the segment at off has the space that it has. No-op in a sparse pool. */
+int manager_keep_space(struct manager *m, pa_off off);
 /** Give the space of [off, off + size) back to the file system; *ret_released = bytes that it had given. PA_ENOTSUP if it cannot
  *  punch holes. */
 int manager_punch(struct manager *m, pa_off off, uint64_t size, uint64_t *ret_released);
@@ -98,8 +112,8 @@ uint32_t manager_free_count(struct manager *m);
 
 /* --- files of huge blocks: a step each, in this order; huge/ puts the protocol together --- */
 /** Claim a run of free slots for a block of size bytes at a multiple of alignment (a power of two up to DIR_BASE_ALIGNMENT), and
- *  announce the file. Durable on return. PA_ENOSPC, PA_ENOMEM. */
-int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, struct segment **ret);
+ *  announce the file, in the directory of that number or in any (-1). Durable on return. PA_ENOSPC, PA_ENOMEM. */
+int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, int directory, struct segment **ret);
 /** Make and map the claimed file. Durable on return; on failure the claim is given up. */
 int manager_huge_create(struct manager *m, struct segment *s);
 /** Change the state in a huge file's word and start the write-back; the caller fences. */
@@ -127,13 +141,20 @@ static inline pa_pptr manager_pptr(const struct manager *m, pa_off off)
     return (pa_pptr){off >> m->shift, off & (m->geometry.segment_size - 1)};
 }
 struct pm_core *manager_core_line(const struct manager *m, uint32_t lane);
-/** Name of a slot's file: a segment's, or a huge block's. */
-void segment_name(char name[32], uint32_t slot);
-void segment_huge_name(char name[32], uint32_t slot);
+/** Name of a slot's file, a segment's or a huge block's, relative to the pool's directory. */
+void segment_name(char name[32], const struct pm_superblock *geometry, uint32_t slot);
+void segment_huge_name(char name[32], const struct pm_superblock *geometry, uint32_t slot);
 /** Check a table word and, if READY, the segment file's header and size; for open and check alike. */
 int segment_word_check(const struct dir *d, uint64_t word, uint32_t slot);
 int segment_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry,
                          uint32_t slot);
+/** As segment_header_check, for the file of a huge block too. */
+int segment_any_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry,
+                             uint32_t slot, bool huge);
+uint64_t segment_header_checksum(const struct pm_segment_header *h, bool huge);
+/** Has the file a header that says it is this very pool's, in this slot? Opens it and maps nothing. */
+bool segment_file_is_own(struct dir *d, const char *name, const struct pm_superblock *geometry, uint32_t slot,
+                         bool huge);
 /** Of an ordinary segment that is mapped. */
 static inline const struct pm_segment_header *segment_header(const struct segment *s)
 {

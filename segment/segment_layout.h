@@ -73,7 +73,8 @@ static inline bool segment_word_is_valid(uint64_t word, uint32_t slot)
     if (state >= SEGMENT_STATE_COUNT || kind >= SEGMENT_KIND_COUNT)
         return false;
     uint32_t more = segment_word_more_slots(word);
-    return (more == 0 || kind == SEGMENT_KIND_HUGE) &&
+    bool kind_fits = state == SEGMENT_STATE_READY || kind == SEGMENT_KIND_NONE || kind == SEGMENT_KIND_HUGE;
+    return (more == 0 || kind == SEGMENT_KIND_HUGE) && kind_fits &&
            word == segment_word_long(state, kind, segment_word_owner(word), more, slot);
 }
 

@@ -14,10 +14,9 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "log/lane.h"
+#include "segment/members.h"
 
-#define SUPERBLOCK_MAGIC 0x314c4f4f50415031u /* "1PAPOOL1" */
-
-static uint64_t checksum_of(const struct pm_superblock *s)
+uint64_t superblock_checksum(const struct pm_superblock *s)
 {
     return XXH3_64bits(s, offsetof(struct pm_superblock, checksum));
 }
@@ -33,7 +32,8 @@ static void plan(struct pm_superblock *s, const struct superblock_request *q)
 {
     *s = (struct pm_superblock){.magic = SUPERBLOCK_MAGIC,
                                 .version = POOL_FORMAT_VERSION,
-                                .guarantee = q->guarantee,
+                                .guarantee = (uint16_t)q->guarantee,
+                                .directories = (uint16_t)q->ndirs,
                                 .segment_size = q->segment_size,
                                 .lanes = q->lanes,
                                 .lane_entries = q->lane_entries,
@@ -91,6 +91,8 @@ int superblock_create(struct dir *d, struct file *f, const struct superblock_req
             (unsigned long long)s.segment_size);
     int code = dir_foreach(d, visit_for_pool_files, d);
     if (code == 0)
+        code = members_refuse(d);
+    if (code == 0)
         code = dir_lock(d); /* or we might remove, or rename, another creator's pool.pa.new */
     if (code == 0)
         code = remove_stale(d);
@@ -108,9 +110,11 @@ int superblock_create(struct dir *d, struct file *f, const struct superblock_req
     if (code == 0)
         code = file_map(d, f, 0);
     if (code != 0) {
+        struct error_text first;
+        error_save(&first);
         file_close(d, f);
-        if (code != PA_ELOCKED) /* then the name is somebody else's by now */
-            dir_unlink(d, POOL_FILE_NAME_NEW, false);
+        (void)dir_unlink(d, POOL_FILE_NAME_NEW, false); /* ours, whatever failed: we have the directory's lock */
+        error_restore(&first);
     }
     return code;
 }
@@ -121,26 +125,27 @@ int superblock_create(struct dir *d, struct file *f, const struct superblock_req
  * 1 superblock_create               | maybe pool.pa.new       | pa_create removes pool.pa.new and begins again
  * 2 superblock written, flush, fence| its bytes               | as 1
  * 3 file_sync                       | its size and space      | as 1
- * 4 rename to pool.pa               | old or new name         | as 1, or a pool
- * 5 dir_sync                        | pool.pa                 | a pool
+ * 4 members_create                  | see there               | as 1
+ * 5 rename to pool.pa               | old or new name         | as 1, or a pool
+ * 6 manager_open syncs the directory| pool.pa                 | a pool
  */
 int superblock_publish(struct dir *d, struct file *f, const struct media *m, const struct superblock_request *request)
 {
     struct media_tally tally = {0};
     struct pm_superblock s;
     plan(&s, request);
-    if (getrandom(s.uuid, sizeof s.uuid, 0) != (ssize_t)sizeof s.uuid)
+    if (TEMP_FAILURE_RETRY(getrandom(s.uuid, sizeof s.uuid, 0)) != (ssize_t)sizeof s.uuid)
         return error_set_errno(errno, "cannot get random bytes for the pool's identity");
-    s.checksum = checksum_of(&s);
+    s.checksum = superblock_checksum(&s);
     media_write(m, f->address, &s, sizeof s);
     media_persist(m, &tally, f->address, sizeof s); /* before the rename: else pool.pa may name an empty file */
     int code = file_sync(d, f);
     if (code == 0)
+        code = members_create(d, &s, request->dirs);
+    if (code == 0)
         code = dir_rename(d, POOL_FILE_NAME_NEW, POOL_FILE_NAME);
     if (code == 0)
         snprintf(f->name, sizeof f->name, "%s", POOL_FILE_NAME);
-    if (code == 0)
-        code = dir_sync(d);
     if (code == 0)
         dir_unlock(d); /* else dir_close does */
     return code;
@@ -151,25 +156,36 @@ static int corrupt(const struct dir *d, const char *what)
     return error_set(PA_ECORRUPT, "%s/" POOL_FILE_NAME ": %s; restore the file from a backup", d->path, what);
 }
 
+bool superblock_is_sane(const struct pm_superblock *s)
+{
+    return is_power_of_two(s->segment_size) && s->segment_size >= SEGMENT_SIZE_MIN &&
+           s->segment_size <= SEGMENT_SIZE_MAX && is_power_of_two(s->lane_entries) &&
+           s->lane_entries >= LANE_ENTRIES_MIN && s->lane_entries <= LANE_ENTRIES_MAX && s->lanes >= 1 &&
+           s->lanes <= POOL_LANES_MAX && s->slots >= 2 && s->slots <= POOL_SLOTS_MAX &&
+           s->guarantee <= PA_GUARANTEE_GC && (s->flags & ~PA_SPARSE) == 0 && s->directories <= PA_DIRS_MAX &&
+           memchr(s->layout, 0, sizeof s->layout) != NULL &&
+           s->table_offset == superblock_cores_offset(s) + (uint64_t)s->lanes * POOL_CORE_BYTES &&
+           s->file_bytes == round_up(s->table_offset + (uint64_t)s->slots * 8, POOL_PAGE_BYTES) &&
+           superblock_own_slots(s) < s->slots;
+}
+
 static int validate(const struct dir *d, const struct file *f, const struct pm_superblock *s, const char *layout)
 {
+    if (s->magic == SUPERBLOCK_MAGIC_REPAIR)
+        return error_set(PA_ECORRUPT,
+                         "%s/" POOL_FILE_NAME
+                         ": a repair of this pool was cut off; run it again: pallocator check --repair",
+                         d->path);
     if (s->magic != SUPERBLOCK_MAGIC)
         return corrupt(d, "this is not a pool file (wrong magic at offset 0)");
-    if (s->version != POOL_FORMAT_VERSION && s->checksum == checksum_of(s))
+    if (s->version != POOL_FORMAT_VERSION && s->checksum == superblock_checksum(s))
         return error_set(PA_EVERSION,
                          "%s/" POOL_FILE_NAME " has format version %u, this library reads version %u; use the "
                          "library that made it",
                          d->path, s->version, POOL_FORMAT_VERSION);
-    if (s->checksum != checksum_of(s))
+    if (s->checksum != superblock_checksum(s))
         return corrupt(d, "the superblock's checksum at offset 144 is wrong");
-    bool sane = is_power_of_two(s->segment_size) && s->segment_size >= SEGMENT_SIZE_MIN &&
-                s->segment_size <= SEGMENT_SIZE_MAX && is_power_of_two(s->lane_entries) &&
-                s->lane_entries >= LANE_ENTRIES_MIN && s->lane_entries <= LANE_ENTRIES_MAX && s->lanes >= 1 &&
-                s->lanes <= POOL_LANES_MAX && s->slots >= 2 && s->slots <= POOL_SLOTS_MAX &&
-                s->guarantee <= PA_GUARANTEE_GC && memchr(s->layout, 0, sizeof s->layout) != NULL;
-    if (!sane || s->table_offset != superblock_cores_offset(s) + (uint64_t)s->lanes * POOL_CORE_BYTES ||
-        s->file_bytes != round_up(s->table_offset + (uint64_t)s->slots * 8, POOL_PAGE_BYTES) ||
-        superblock_own_slots(s) >= s->slots)
+    if (!superblock_is_sane(s))
         return corrupt(d, "the superblock's geometry contradicts itself");
     if (f->size != s->file_bytes)
         return error_set(PA_ECORRUPT,
@@ -185,7 +201,8 @@ static int validate(const struct dir *d, const struct file *f, const struct pm_s
     return 0;
 }
 
-int superblock_open(struct dir *d, struct file *f, const char *layout, bool wait, struct pm_superblock *ret_copy)
+int superblock_open(struct dir *d, struct file *f, const char *layout, bool wait, const char *const *dirs,
+                    uint32_t ndirs, struct pm_superblock *ret_copy)
 {
     struct pm_superblock s = {0};
     int code = file_open(d, f, POOL_FILE_NAME);
@@ -194,10 +211,15 @@ int superblock_open(struct dir *d, struct file *f, const char *layout, bool wait
     if (code != 0)
         return code;
     code = file_lock(d, f, wait);
-    if (code == 0 && !file_read(d, f, 0, &s, sizeof s))
-        code = corrupt(d, "the file is shorter than a superblock");
+    if (code == 0)
+        code = file_read(d, f, 0, &s, sizeof s);
     if (code == 0)
         code = validate(d, f, &s, layout);
+    if (code == 0 && ndirs != 0 && ndirs != s.directories)
+        code = error_set(PA_EINVAL, "the pool in %s has %u further directories, %u were named", d->path, s.directories,
+                         ndirs);
+    if (code == 0)
+        code = members_open(d, &s, ndirs != 0 ? dirs : NULL);
     if (code == 0) {
         uint64_t need = (uint64_t)superblock_own_slots(&s) * s.segment_size;
         code = dir_reserve(d, (uint64_t)s.slots * s.segment_size, need, s.segment_size);

@@ -13,12 +13,15 @@
 
 #define POOL_FILE_NAME      "pool.pa"
 #define POOL_FILE_NAME_NEW  "pool.pa.new"
-#define POOL_FORMAT_VERSION 1u
+#define POOL_FORMAT_VERSION 2u
 #define POOL_PAGE_BYTES     4096u
 #define POOL_ROOT_OFFSET    POOL_PAGE_BYTES
 #define POOL_LANES_OFFSET   (2 * POOL_PAGE_BYTES)
 #define POOL_LANES_MAX      1024u
 #define POOL_CORE_BYTES     64u /* sizeof(struct pm_core) */
+
+#define SUPERBLOCK_MAGIC        0x314c4f4f50415031u /* "1PAPOOL1" */
+#define SUPERBLOCK_MAGIC_REPAIR 0x524c4f4f50415031u /* "1PAPOOLR": a repair is at work, see pool/repair.h */
 
 #define SEGMENT_SIZE_MIN     (1ull << 20)
 #define SEGMENT_SIZE_MAX     (16ull << 30)
@@ -33,7 +36,8 @@
  *   off size
  *     0    8  magic
  *     8    4  version          other versions: PA_EVERSION; nothing else is read
- *    12    4  guarantee        enum pa_guarantee
+ *    12    2  guarantee        enum pa_guarantee
+ *    14    2  directories      besides the pool's own; see members.h
  *    16   16  uuid             also in each segment's header
  *    32    8  segment_size     power of two, 1 MiB .. 16 GiB
  *    40    8  file_bytes       of the pool file
@@ -51,7 +55,7 @@
 struct pm_superblock {
     uint64_t magic;
     uint32_t version;
-    uint32_t guarantee;
+    uint16_t guarantee, directories;
     uint8_t uuid[16];
     uint64_t segment_size;
     uint64_t file_bytes;
@@ -84,16 +88,18 @@ struct pm_root {
 _Static_assert(sizeof(struct pm_root) <= MEDIA_LINE_BYTES, "the root line is one line");
 
 /*
- * The core line, one per lane. Both words are owner pointers that operations of this lane change.
+ * The core line, one per lane. Its words are owner pointers that operations of this lane change.
  *
  *   0   16  index    header block of the big allocator's block index; null until the first big block
  *  16   16  staging  block that pa_reallocate has filled and not yet put in the old one's place; freed at open
- *  32   32  zero
+ *  32   16  young    header block of the lane's second block index, for what is allocated while the first is being read
+ *  48   16  zero
  */
 struct pm_core {
     pa_pptr index;
     pa_pptr staging;
-    uint64_t zero[4];
+    pa_pptr young;
+    uint64_t zero[2];
 };
 _Static_assert(sizeof(struct pm_core) == POOL_CORE_BYTES, "one line");
 
@@ -103,14 +109,17 @@ struct superblock_request {
     uint64_t segment_size, max_size;
     uint32_t lanes, lane_entries, slots; /* slots: 0 = as many as max_size or the reservation allow */
     uint32_t guarantee, flags;
+    const char *const *dirs; /* [ndirs] further directories */
+    uint32_t ndirs;
 };
 
 /** Create, fill and map the pool file as pool.pa.new, locked, with its address range reserved around it. */
 int superblock_create(struct dir *d, struct file *f, const struct superblock_request *request);
 /** Fill the new file, make it durable and give it its final name. */
 int superblock_publish(struct dir *d, struct file *f, const struct media *m, const struct superblock_request *request);
-/** Open, lock, validate and map pool.pa; layout NULL = any. */
-int superblock_open(struct dir *d, struct file *f, const char *layout, bool wait, struct pm_superblock *ret_copy);
+/** Open, lock, validate and map pool.pa; layout NULL = any; ndirs 0 = the directories that the links lead to. */
+int superblock_open(struct dir *d, struct file *f, const char *layout, bool wait, const char *const *dirs,
+                    uint32_t ndirs, struct pm_superblock *ret_copy);
 
 static inline const struct pm_superblock *superblock_of(const struct file *f)
 {
@@ -129,6 +138,10 @@ static inline uint32_t superblock_own_slots(const struct pm_superblock *s)
 {
     return (uint32_t)((s->file_bytes + s->segment_size - 1) / s->segment_size);
 }
+/** Is every field in its range, and do they agree with each other? Magic, version and checksum apart. */
+bool superblock_is_sane(const struct pm_superblock *s);
+/** What the checksum has to be. */
+uint64_t superblock_checksum(const struct pm_superblock *s);
 uint64_t superblock_root_check(const struct pm_root *root);
 
 #endif

@@ -29,37 +29,51 @@ static struct small_slab *take_partial(struct small *o, unsigned class_index)
     return slab;
 }
 
-/* A hole only when nothing else is left, and only if the file system still has the space. */
-static struct small_slab *take_hole(struct small *o)
+/* A hole only when nothing else is left, and only if the file system still has the space; else *ret stays as it is. */
+static int take_hole(struct small *o, struct small_slab **ret)
 {
     struct small_slab *slab = o->hole_list.first;
-    if (slab == NULL || manager_refill(o->manager, slab_off(o->manager, slab), SLAB_BYTES) != 0)
-        return NULL;
+    if (slab == NULL)
+        return 0;
+    int code = manager_refill(o->manager, slab_off(o->manager, slab), SLAB_BYTES);
+    if (code != 0)
+        return code == PA_ENOSPC ? 0 : code; /* a new segment may be there yet */
     small_unlist_free(o, slab);
-    slab->hole = false;
-    return slab;
+    slab->hole = slab->unpunched = false;
+    *ret = slab;
+    return 0;
 }
 
-static struct small_slab *take_free(struct small *o, unsigned class_index)
+static int take_free(struct small *o, unsigned class_index, struct small_slab **ret)
 {
-    struct small_slab *slab = o->free_list.first;
-    if (slab != NULL)
-        small_unlist_free(o, slab);
-    else
-        slab = take_hole(o);
-    if (slab == NULL)
-        return NULL;
+    struct small_slab *slab;
+    for (;;) {
+        int code = 0;
+        slab = o->free_list.first;
+        if (slab != NULL)
+            small_unlist_free(o, slab);
+        else
+            code = take_hole(o, &slab);
+        if (slab == NULL)
+            return code;
+        if (!slab_is_ahead(slab_lines(slab), small_class_lines(class_index), o->core->lane.lsn))
+            break;
+        slab->state =
+            SLAB_BAD; /* lines that its present class does not use are damaged; formatting would pass them over */
+    }
     slab->format_pending = slab->format_pending || slab->class_index != class_index; /* of a hole, too */
     slab->class_index = (uint8_t)class_index;
     slab->free_blocks = (uint16_t)small_class_blocks(class_index);
     slab->hint = 0;
-    return slab;
+    *ret = slab;
+    return 0;
 }
 
-static struct small_slab *take_read(struct small *o, unsigned class_index)
+/* From what was read; *ret = NULL if there is nothing. */
+static int take_read(struct small *o, unsigned class_index, struct small_slab **ret)
 {
-    struct small_slab *slab = take_partial(o, class_index);
-    return slab != NULL ? slab : take_free(o, class_index);
+    *ret = take_partial(o, class_index);
+    return *ret != NULL ? 0 : take_free(o, class_index, ret);
 }
 
 /* Reads unread segments until one has a slab for the class, at most limit. */
@@ -67,9 +81,10 @@ static int read_until_found(struct small *o, unsigned class_index, uint32_t limi
 {
     while (*ret == NULL && o->unread != NULL && limit-- > 0) {
         int code = small_segment_read_next(o);
+        if (code == 0)
+            code = take_read(o, class_index, ret);
         if (code != 0)
             return code;
-        *ret = take_read(o, class_index);
     }
     return 0;
 }
@@ -88,14 +103,15 @@ static int add_segment(struct small *o)
 
 static int find_slab(struct small *o, unsigned class_index, enum small_growth growth, struct small_slab **ret)
 {
-    *ret = take_read(o, class_index);
-    int code = read_until_found(o, class_index, growth == SMALL_GROW ? UNREAD_PER_REFILL : UINT32_MAX, ret);
+    int code = take_read(o, class_index, ret);
+    if (code == 0)
+        code = read_until_found(o, class_index, growth == SMALL_GROW ? UNREAD_PER_REFILL : UINT32_MAX, ret);
     if (code != 0 || *ret != NULL)
         return code;
     code = growth == SMALL_GROW ? add_segment(o)
                                 : error_set(PA_ENOSPC, "no free block of %u bytes", small_class_bytes(class_index));
     if (code == 0)
-        *ret = take_read(o, class_index);
+        code = take_read(o, class_index, ret);
     if (code == PA_ENOSPC && growth == SMALL_GROW) {
         int read_code = read_until_found(o, class_index, UINT32_MAX, ret);
         if (*ret != NULL || read_code != 0)
@@ -304,13 +320,8 @@ void small_release_free(struct small *o)
  * 2 first line in place                | maybe            | redo if it is older
  * 3 hole punched                       | maybe            | nothing: a hole that is filled is harmless
  */
-int small_punch(struct small *o, uint64_t *ret_released, bool *ret_any)
+static void announce_hole(struct small *o, struct small_slab *slab)
 {
-    *ret_released = 0;
-    *ret_any = false;
-    struct small_slab *slab = o->free_list.first;
-    if (slab == NULL)
-        return 0;
     struct media_tally t = {0};
     struct lane *lane = &o->core->lane;
     _Alignas(64) struct pm_lane_entry e = {.op = LANE_OP_SMALL_HOLE,
@@ -328,8 +339,23 @@ int small_punch(struct small *o, uint64_t *ret_released, bool *ret_any)
     slab->format_pending = false;
     slab->hole = true;
     small_list_free(o, slab);
-    *ret_any = true;
-    return manager_punch(o->manager, e.block, SLAB_BYTES, ret_released);
+}
+
+int small_punch(struct small *o, uint64_t *ret_released, bool *ret_any)
+{
+    struct small_slab *slab = o->free_list.first;
+    if (slab != NULL)
+        announce_hole(o, slab);
+    else
+        for (slab = o->hole_list.first; slab != NULL && !slab->unpunched;)
+            slab = slab->next;
+    *ret_released = 0;
+    *ret_any = slab != NULL;
+    if (slab == NULL)
+        return 0;
+    int code = manager_punch(o->manager, slab_off(o->manager, slab), SLAB_BYTES, ret_released);
+    slab->unpunched = code != 0;
+    return code;
 }
 
 /* A block of the slab was freed: the slab may change lists, the segment its owner. */

@@ -32,6 +32,7 @@ struct small_slab {
     uint8_t class_index, state, hint; /* hint: words below it have no free block */
     bool format_pending;              /* media still show another class, or none */
     bool hole;                        /* free, and the file system may have its space back */
+    bool unpunched;                   /* a hole that the file system would not make: worth another try */
 };
 
 /** DRAM twin of a small segment. */
@@ -98,8 +99,14 @@ size_t small_largest_free(const struct small *o);
 
 /** Recovery: redo a SMALL entry on the media and write the lines back (the caller fences). PA_ECORRUPT. */
 int small_redo(const struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number);
-/** Are all lines of a segment valid? Names the first bad slab. */
+/** Call visit for the library's own blocks (SMALL_CLASS_LEAF, SMALL_CLASS_INDEX) in s; its non-zero value stops the walk and is
+ *  returned. The core is locked, or nobody else is there. */
+int small_foreach_library(const struct manager *m, const struct segment *s, int (*visit)(pa_off off, void *arg),
+                          void *arg);
+/** Are all lines of a segment valid, and without blocks unless the segment is SMALL? Names the first bad slab. */
 int small_check_segment(const struct manager *m, const struct segment *s);
+/** The first slab with a valid line that is numbered above lsn; UINT32_MAX = none. */
+uint32_t small_line_above(const struct manager *m, const struct segment *s, uint64_t lsn);
 bool small_is_valid(const struct small *o);
 
 #endif

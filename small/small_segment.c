@@ -24,7 +24,8 @@ static void file_slab(struct small *o, struct small_segment *home, uint32_t numb
     const struct pm_slab_line *lines = slab_lines(slab);
     uint32_t allocated = 0;
     slab->class_index = (uint8_t)slab_line_class(&lines[0]);
-    if (!slab_is_valid(lines, number, &allocated)) {
+    uint32_t lines_used = slab->class_index == SLAB_UNFORMATTED ? 1 : small_class_lines(slab->class_index);
+    if (!slab_is_valid(lines, number, &allocated) || slab_is_ahead(lines, lines_used, o->core->lane.lsn)) {
         slab->state = SLAB_BAD; /* nothing is allocated or freed in it; pa_check reports it */
         return;
     }
@@ -198,18 +199,64 @@ bool small_snapshot(const struct manager *m, const struct segment *s, uint32_t s
     return true;
 }
 
+static int visit_slab(const struct manager *m, const struct segment *s, uint32_t slab,
+                      int (*visit)(pa_off off, void *arg), void *arg)
+{
+    const struct pm_slab_line *lines = segment_lines(m, s) + (size_t)slab * SLAB_LINES;
+    unsigned class_index = slab_line_class(&lines[0]);
+    pa_off first =
+        ((pa_off)s->slot << m->shift) + small_first_slab_of(m->geometry.segment_size) + (uint64_t)slab * SLAB_BYTES;
+    int result = 0;
+    for (uint32_t block = 0; result == 0 && block < small_class_blocks(class_index); block++)
+        if (slab_block_is_allocated(lines, block))
+            result = visit(first + (uint64_t)block * small_class_bytes(class_index), arg);
+    return result;
+}
+
+int small_foreach_library(const struct manager *m, const struct segment *s, int (*visit)(pa_off off, void *arg),
+                          void *arg)
+{
+    int result = 0;
+    for (uint32_t slab = 0; result == 0 && slab < small_slabs_of(m->geometry.segment_size); slab++) {
+        unsigned class_index = slab_line_class(segment_lines(m, s) + (size_t)slab * SLAB_LINES);
+        if (class_index == SMALL_CLASS_LEAF || class_index == SMALL_CLASS_INDEX)
+            result = visit_slab(m, s, slab, visit, arg);
+    }
+    return result;
+}
+
 int small_check_segment(const struct manager *m, const struct segment *s)
 {
     const struct pm_slab_line *lines = segment_lines(m, s);
     for (uint32_t i = 0; i < small_slabs_of(m->geometry.segment_size); i++) {
-        uint32_t allocated;
-        if (!slab_is_valid(lines + (size_t)i * SLAB_LINES, i, &allocated))
+        uint32_t allocated = 0;
+        const struct pm_slab_line *slab = lines + (size_t)i * SLAB_LINES;
+        const char *what = NULL;
+        if (!slab_is_valid(slab, i, &allocated))
+            what = "are damaged";
+        else if (allocated != 0 && atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
+            what = "tell of blocks, but the segment table does not call this a segment with slabs";
+        if (what != NULL)
             return error_set(PA_ECORRUPT,
-                             "%s/%s: the metadata of slab %u (offset %llu) is damaged; restore the file from a backup",
+                             "%s/%s: the metadata of slab %u (offset %llu) %s; restore the file from a backup",
                              m->dir->path, s->file.name, i,
-                             (unsigned long long)(SEGMENT_HEADER_BYTES + (uint64_t)i * SLAB_META_BYTES));
+                             (unsigned long long)(SEGMENT_HEADER_BYTES + (uint64_t)i * SLAB_META_BYTES), what);
     }
     return 0;
+}
+
+uint32_t small_line_above(const struct manager *m, const struct segment *s, uint64_t lsn)
+{
+    const struct pm_slab_line *lines = segment_lines(m, s);
+    for (uint32_t k = 0; k < small_slabs_of(m->geometry.segment_size); k++) {
+        unsigned class_index = slab_line_class(&lines[(size_t)k * SLAB_LINES]);
+        for (uint32_t i = 0; class_index < SMALL_CLASS_TAGS && i < small_class_lines(class_index); i++) {
+            const struct pm_slab_line *line = &lines[(size_t)k * SLAB_LINES + i];
+            if (line->lsn > lsn && slab_line_is_valid(line, k, i))
+                return k;
+        }
+    }
+    return UINT32_MAX;
 }
 
 /* --- recovery ------------------------------------------------------------------------------------------------------------- */

@@ -108,6 +108,12 @@ static bool line_is_zero(const struct pm_slab_line *line)
     return any == 0;
 }
 
+uint64_t slab_line_tag(const struct pm_slab_line *line, unsigned class_index, uint32_t slab_number,
+                       uint32_t line_number)
+{
+    return tag_of(class_index, line_number, slab_number, line_checksum(line, line->lsn, class_index));
+}
+
 bool slab_line_is_valid(const struct pm_slab_line *line, uint32_t slab_number, uint32_t line_number)
 {
     if (line_is_zero(line))
@@ -115,6 +121,14 @@ bool slab_line_is_valid(const struct pm_slab_line *line, uint32_t slab_number, u
     unsigned class_index = slab_line_class(line);
     return class_index < SMALL_CLASS_TAGS && line->lsn != 0 &&
            line->tag == tag_of(class_index, line_number, slab_number, line_checksum(line, line->lsn, class_index));
+}
+
+bool slab_is_ahead(const struct pm_slab_line *lines, uint32_t count, uint64_t newest_lsn)
+{
+    bool ahead = false;
+    for (uint32_t number = 0; number < count; number++)
+        ahead = ahead || lines[number].lsn > newest_lsn;
+    return ahead;
 }
 
 bool slab_is_valid(const struct pm_slab_line *lines, uint32_t slab_number, uint32_t *ret_allocated)

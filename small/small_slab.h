@@ -49,8 +49,13 @@ void slab_redo(const struct media *m, const struct slab_change *c);
 /** Recovery, before slab_redo, for the line of the change if it is older and the change does not format: take back or complete
  *  the first half of this very change. False if the line's state cannot come from a crash. */
 bool slab_line_explained(const struct media *m, const struct slab_change *c);
+/** Does one of the first `count` lines say that it reflects an entry that was never written? Then no change would reach it. */
+bool slab_is_ahead(const struct pm_slab_line *lines, uint32_t count, uint64_t newest_lsn);
 /** Does line `line_number` of slab `slab_number` say what only this library can have written? */
 bool slab_line_is_valid(const struct pm_slab_line *line, uint32_t slab_number, uint32_t line_number);
+/** The tag that a line with these bits and this lsn has to have. */
+uint64_t slab_line_tag(const struct pm_slab_line *line, unsigned class_index, uint32_t slab_number,
+                       uint32_t line_number);
 /** All lines that count valid and of one class; bits beyond the last block clear. ret_allocated: set bits. */
 bool slab_is_valid(const struct pm_slab_line *lines, uint32_t slab_number, uint32_t *ret_allocated);
 

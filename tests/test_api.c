@@ -505,6 +505,7 @@ static pa_pool *limited_pool(const char *dir, uint64_t max_size)
 {
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = 1u << 20;
     options.max_size = max_size;
     options.cores = 2;
@@ -614,6 +615,7 @@ START_TEST(a_pool_opens_with_another_number_of_cores)
         pool_check_sound(dir.text);
         pa_options options;
         pa_options_init(&options);
+        options.flags = PA_NO_BACKGROUND;
         options.cores = cores[k];
         CK_OK(pa_open(dir.text, &options, &pool));
         CK_OK(owners_open(&o, pool, 600));
@@ -625,24 +627,25 @@ END_TEST
 
 START_TEST(a_process_uses_many_pools_at_once)
 {
-    enum { POOLS = 12 };
-    struct temp_path dirs[POOLS];
-    pa_pool *pools[POOLS];
-    struct owners o[POOLS];
-    for (size_t k = 0; k < POOLS; k++) {
+    enum { POOLS_MAX = 12 };
+    struct temp_path dirs[POOLS_MAX];
+    pa_pool *pools[POOLS_MAX];
+    struct owners o[POOLS_MAX];
+    const size_t count = run_option("pools", POOLS_MAX) < POOLS_MAX ? run_option("pools", POOLS_MAX) : POOLS_MAX;
+    for (size_t k = 0; k < count; k++) {
         dirs[k] = temp_new();
         pools[k] = pool_make(dirs[k].text);
         CK_OK(owners_open(&o[k], pools[k], 100));
     }
     for (size_t i = 0; i < 100; i++)
-        for (size_t k = 0; k < POOLS; k++) {
+        for (size_t k = 0; k < count; k++) {
             CK_OK(pa_allocate(pools[k], owners_at(&o[k], i), 64 + k));
-            block_fill(pa_direct(pools[k], *owners_at(&o[k], i)), 64 + k, i * POOLS + k);
+            block_fill(pa_direct(pools[k], *owners_at(&o[k], i)), 64 + k, i * count + k);
         }
     for (size_t i = 0; i < 100; i++)
-        for (size_t k = 0; k < POOLS; k++)
-            ck_assert(block_is(pa_direct(pools[k], *owners_at(&o[k], i)), 64 + k, i * POOLS + k));
-    for (size_t k = 0; k < POOLS; k++) {
+        for (size_t k = 0; k < count; k++)
+            ck_assert(block_is(pa_direct(pools[k], *owners_at(&o[k], i)), 64 + k, i * count + k));
+    for (size_t k = 0; k < count; k++) {
         owners_verify(&o[k]);
         pool_finish(pools[k], dirs[k].text);
     }
@@ -673,7 +676,7 @@ START_TEST(sparse_pools_take_less_than_their_size)
     pa_options options;
     pa_options_init(&options);
     options.segment_size = 64u << 20;
-    options.flags = PA_SPARSE;
+    options.flags = PA_SPARSE | PA_NO_BACKGROUND;
     pa_pool *pool = NULL;
     CK_OK(pa_create(dir.text, &options, &pool));
     struct owners o;
@@ -692,6 +695,7 @@ START_TEST(space_is_reserved_unless_sparse)
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = 16u << 20;
     pa_pool *pool = NULL;
     CK_OK(pa_create(dir.text, &options, &pool));

@@ -13,7 +13,9 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -441,8 +443,12 @@ static void power(pa_options *o)
 
 START_TEST(power_failure_durability_is_refused_on_tmpfs)
 {
-    unsetenv("PMEM2_FORCE_GRANULARITY");
+    run_pretend(NULL);
     struct temp_path dir = temp_new();
+    if (!temp_is_volatile()) {
+        fprintf(stderr, "power_failure_durability_is_refused_on_tmpfs: skipped, the directory is not on tmpfs\n");
+        return;
+    }
     CK_FAILS(create_with(dir.text, power), PA_ENOTSUP, dir.text);
     pa_pool *pool = pool_make(dir.text);
     CK_OK(pa_close(pool));
@@ -649,9 +655,9 @@ START_TEST(files_of_another_pool_are_told)
     struct damage d, other;
     damage_begin(&d);
     damage_begin(&other);
-    for (size_t i = 0; i < d.n; i++) {
+    for (size_t i = 0; i < d.n && i < other.n; i++) { /* how many there are depends on the cores that served */
         struct temp_path file = damage_file(&d, d.segments[i]), good = good_file(&d, d.segments[i]);
-        struct temp_path foreign = good_file(&other, d.segments[i]);
+        struct temp_path foreign = good_file(&other, other.segments[i]);
         temp_copy_file(foreign.text, file.text);
         damage_is_seen(&d, PA_ECORRUPT, d.segments[i]);
         temp_copy_file(good.text, file.text);
@@ -1234,6 +1240,9 @@ END_TEST
 
 START_TEST(a_limited_address_space_is_told_or_enough)
 {
+#if defined(__SANITIZE_ADDRESS__)
+    return; /* it needs more than that itself */
+#endif
     struct fixture f;
     fixture_make(&f);
     fixture_close(&f);
@@ -1253,6 +1262,229 @@ START_TEST(a_limited_address_space_is_told_or_enough)
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", (unsigned)status);
     fixture_reopen(&f);
     fixture_finish(&f);
+}
+END_TEST
+
+/* --- integers at their extremes, with right checksums ------------------------------------------------------------------------- */
+
+static const uint64_t extremes[] = {0,          1,         2,          INT32_MAX,      1ull << 31, UINT32_MAX - 1,
+                                    UINT32_MAX, INT64_MAX, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
+#define EXTREMES (sizeof extremes / sizeof *extremes)
+
+/* One integer of a struct. */
+struct integer {
+    size_t offset, bytes;
+};
+#define INTEGER(type, field)                                                                                           \
+    {                                                                                                                  \
+        offsetof(struct type, field), sizeof(((struct type *)NULL)->field)                                             \
+    }
+
+static void used_without_a_crash(const char *dir)
+{
+    pa_pool *pool = NULL;
+    pa_stats stats;
+    struct owners o;
+    uint64_t released;
+    if (pa_open(dir, NULL, &pool) != 0)
+        return;
+    (void)pa_get_stats(pool, &stats);
+    if (owners_open(&o, pool, OWNERS) == 0) {
+        (void)pa_allocate(pool, owners_at(&o, 0), 64);
+        (void)pa_allocate(pool, owners_at(&o, 2), 100000);
+        (void)pa_deallocate(pool, owners_at(&o, 1));
+    }
+    (void)pa_defragment(pool, UINT64_MAX, &released);
+    CK_OK(pa_close(pool));
+}
+
+/* Checked, opened, used: an error that fits, or none; never a crash. Then the pool is as it was again. */
+static void stands_it(struct damage *d)
+{
+    sentence_forget();
+    int code = pa_check(d->f.dir.text, NULL);
+    EXPECT(code == 0 || code == PA_ECORRUPT || code == PA_EVERSION || code == PA_ENOMEM || code == PA_ENOTSUP, "%s: %s",
+           pa_strerror(code), pa_errormsg());
+    used_without_a_crash(d->f.dir.text);
+    temp_remove(d->f.dir.text);
+    temp_copy_dir(d->copy.text, d->f.dir.text);
+}
+
+static void seal_superblock(void *data)
+{
+    struct pm_superblock *s = data;
+    s->checksum = XXH3_64bits(s, offsetof(struct pm_superblock, checksum));
+}
+
+static void seal_header(void *data)
+{
+    struct pm_segment_header *h = data;
+    h->checksum = XXH3_64bits(h, offsetof(struct pm_segment_header, checksum));
+}
+
+static void seal_entry(void *data)
+{
+    struct pm_lane_entry *e = data;
+    e->checksum = XXH3_64bits(e, offsetof(struct pm_lane_entry, checksum));
+}
+
+static void seal_root(void *data)
+{
+    struct pm_root *root = data;
+    root->check = superblock_root_check(root);
+}
+
+static void extremes_at(struct damage *d, const char *name, uint64_t offset, const struct integer *integers, size_t n,
+                        void (*seal)(void *data))
+{
+    struct temp_path file = damage_file(d, name), good = good_file(d, name);
+    size_t size;
+    char *data = temp_read_file(good.text, &size);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < EXTREMES; k++) {
+            _Alignas(64) char unit[192];
+            memcpy(unit, data + offset, sizeof unit);
+            memcpy(unit + integers[i].offset, &extremes[k], integers[i].bytes);
+            seal(unit);
+            temp_write_at(file.text, offset, unit, sizeof unit);
+            stands_it(d);
+        }
+    free(data);
+}
+
+START_TEST(integers_at_their_extremes_do_not_crash)
+{
+    static const struct integer superblock[] =
+        {INTEGER(pm_superblock, version),    INTEGER(pm_superblock, guarantee),    INTEGER(pm_superblock, segment_size),
+         INTEGER(pm_superblock, file_bytes), INTEGER(pm_superblock, table_offset), INTEGER(pm_superblock, slots),
+         INTEGER(pm_superblock, lanes),      INTEGER(pm_superblock, lane_entries), INTEGER(pm_superblock, flags),
+         INTEGER(pm_superblock, max_size)};
+    static const struct integer header[] = {INTEGER(pm_segment_header, version), INTEGER(pm_segment_header, slot),
+                                            INTEGER(pm_segment_header, segment_size),
+                                            INTEGER(pm_segment_header, file_bytes), INTEGER(pm_segment_header, born)};
+    static const struct integer entry[] = {INTEGER(pm_lane_entry, lsn),         INTEGER(pm_lane_entry, op),
+                                           INTEGER(pm_lane_entry, class_index), INTEGER(pm_lane_entry, flags),
+                                           INTEGER(pm_lane_entry, changes),     INTEGER(pm_lane_entry, staging),
+                                           INTEGER(pm_lane_entry, zero),        INTEGER(pm_lane_entry, block),
+                                           INTEGER(pm_lane_entry, dst)};
+    static const struct integer root[] = {INTEGER(pm_root, root.segment), INTEGER(pm_root, root.offset),
+                                          INTEGER(pm_root, size)};
+    struct damage d;
+    damage_begin(&d);
+    extremes_at(&d, "pool.pa", 0, superblock, sizeof superblock / sizeof *superblock, seal_superblock);
+    extremes_at(&d, "pool.pa", POOL_ROOT_OFFSET, root, sizeof root / sizeof *root, seal_root);
+    extremes_at(&d, "pool.pa", POOL_LANES_OFFSET, entry, sizeof entry / sizeof *entry, seal_entry);
+    extremes_at(&d, d.segments[0], 0, header, sizeof header / sizeof *header, seal_header);
+    damage_end(&d);
+}
+END_TEST
+
+/* --- a running pool whose files go away ------------------------------------------------------------------------------------------ */
+
+START_TEST(files_that_are_unlinked_under_a_running_pool_cost_an_error_at_most)
+{
+    struct fixture f;
+    fixture_make(&f);
+    char names[64][64];
+    size_t n = temp_list(f.dir.text, "", names, 64);
+    temp_remove(f.dir.text); /* the files and the directory */
+    ck_assert_uint_gt(n, 1);
+    int code = 0;
+    for (size_t i = 0; i < OWNERS; i += 2) {
+        sentence_forget();
+        code = pa_allocate(f.pool, owners_at(&f.o, i), 16384);
+        EXPECT(code == 0 || ((code == PA_ENOENT || code == PA_EIO) && sentence_is_good(f.dir.text)), "%s: %s",
+               pa_strerror(code), pa_errormsg());
+    }
+    EXPECT(code != 0, "a new segment was made in a directory that is gone");
+    CK_FAILS(pa_allocate(f.pool, owners_at(&f.o, 598), 40u << 20), code, f.dir.text);
+    for (size_t i = 0; i < OWNERS; i++)
+        CK_OK(pa_deallocate(f.pool, owners_at(&f.o, i)));
+    pa_stats stats;
+    uint64_t released;
+    CK_FAILS(pa_get_stats(f.pool, &stats), PA_ENOENT, f.dir.text);
+    code = pa_defragment(f.pool, UINT64_MAX, &released);
+    EXPECT(code == 0 || code == PA_ENOENT, "%s: %s", pa_strerror(code), pa_errormsg());
+    CK_OK(pa_close(f.pool));
+    ck_assert_int_eq(pa_check(f.dir.text, NULL), PA_ENOENT);
+}
+END_TEST
+
+/* --- directories ------------------------------------------------------------------------------------------------------------------- */
+
+START_TEST(the_directory_may_be_named_in_many_ways)
+{
+    struct fixture f;
+    fixture_make(&f);
+    fixture_close(&f);
+    char path[8192], link[TEMP_PATH_MAX];
+    snprintf(path, sizeof path, "%s///", f.dir.text);
+    CK_OK(pa_check(path, NULL));
+    snprintf(path, sizeof path, "%s/./../%s", f.dir.text, strrchr(f.dir.text, '/') + 1);
+    CK_OK(pa_check(path, NULL));
+    struct temp_path via = temp_new();
+    ck_assert_int_eq(symlink(f.dir.text, via.text), 0);
+    CK_OK(pa_check(via.text, NULL));
+    snprintf(link, sizeof link, "%s", via.text);
+    ck_assert_int_eq(unlink(link), 0);
+    char *before = getcwd(NULL, 0);
+    ck_assert_int_eq(chdir(f.dir.text), 0);
+    CK_OK(pa_check(".", NULL));
+    ck_assert_int_eq(chdir(before), 0);
+    free(before);
+    pa_pool *pool;
+    CK_FAILS(pa_open("", NULL, &pool), PA_EINVAL, NULL);
+    memset(path, 'x', sizeof path);
+    path[sizeof path - 1] = '\0';
+    sentence_forget();
+    int code = pa_open(path, NULL, &pool);
+    EXPECT(code != 0 && sentence_is_good(NULL), "a path of 8191 bytes: %s", pa_strerror(code));
+    struct temp_path base = temp_new();
+    temp_make_dir(base.text);
+    memset(path, 'n', sizeof path);
+    snprintf(path, sizeof path, "%s/", base.text);
+    size_t length = strlen(path);
+    memset(path + length, 'n', 255);
+    path[length + 255] = '\0';
+    pa_options o;
+    pa_options_init(&o);
+    o.segment_size = SEGMENT_SIZE;
+    CK_OK(pa_create(path, &o, &pool));
+    CK_OK(pa_close(pool));
+    CK_OK(pa_check(path, NULL));
+    fixture_reopen(&f);
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(devices_sockets_and_hard_links_are_told_or_harmless)
+{
+    struct damage d;
+    damage_begin(&d);
+    const char *names[] = {"pool.pa", d.segments[0]};
+    for (size_t i = 0; i < 2; i++) {
+        struct temp_path file = damage_file(&d, names[i]), good = good_file(&d, names[i]);
+        pa_pool *pool;
+        temp_remove(file.text);
+        if (mknod(file.text, S_IFCHR | 0600, (1u << 8) | 3) == 0) { /* the null device, if we may */
+            CK_FAILS(pa_open(d.f.dir.text, NULL, &pool), pa_check(d.f.dir.text, NULL), names[i]);
+            temp_remove(file.text);
+        }
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        ck_assert_uint_lt(strlen(file.text), sizeof address.sun_path);
+        memcpy(address.sun_path, file.text, strlen(file.text));
+        ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+        CK_FAILS(pa_open(d.f.dir.text, NULL, &pool), PA_ECORRUPT, names[i]);
+        close(fd);
+        temp_remove(file.text);
+        temp_copy_file(good.text, file.text);
+        struct temp_path other = temp_new();
+        ck_assert_int_eq(link(file.text, other.text), 0); /* a second name is nobody's business */
+        CK_OK(pa_check(d.f.dir.text, NULL));
+        temp_remove(other.text);
+    }
+    damage_end(&d);
 }
 END_TEST
 
@@ -1285,6 +1517,10 @@ static void add(Suite *s)
     ADD(s, strange_files_beside_the_pool_are_left_alone, 20);
     ADD(s, a_pool_of_another_version_is_told, 20);
     ADD(s, a_forged_superblock_is_told, 20);
+    ADD(s, integers_at_their_extremes_do_not_crash, 60);
+    ADD(s, files_that_are_unlinked_under_a_running_pool_cost_an_error_at_most, 20);
+    ADD(s, the_directory_may_be_named_in_many_ways, 20);
+    ADD(s, devices_sockets_and_hard_links_are_told_or_harmless, 20);
     ADD(s, missing_permission_is_told, 20);
     ADD(s, a_read_only_directory_cannot_grow_but_loses_nothing, 20);
     ADD(s, a_second_handle_in_the_process_is_refused, 20);

@@ -19,7 +19,7 @@
 
 static void force_cache_line(void)
 {
-    setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
+    run_pretend("CACHE_LINE");
 }
 
 static uint64_t fences(pa_pool *pool)
@@ -75,6 +75,7 @@ static void count_batches(size_t (*size)(struct random *), size_t batch, int rou
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = 16u << 20;
     options.cores = 1;
     pa_pool *pool = NULL;
@@ -125,10 +126,11 @@ END_TEST
 
 START_TEST(process_durability_needs_no_fence_at_all)
 {
-    unsetenv("PMEM2_FORCE_GRANULARITY");
+    run_pretend(NULL);
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = 1u << 20;
     options.durability = PA_DURABILITY_PROCESS;
     pa_pool *pool = NULL;
@@ -191,6 +193,7 @@ START_TEST(no_line_is_written_back_again_within_four_write_backs)
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = 1u << 20;
     options.cores = 1;
     pa_pool *pool = NULL;
@@ -231,7 +234,7 @@ START_TEST(metadata_take_at_most_a_fortieth_of_a_full_segment_and_dram_a_hundred
     pa_options options;
     pa_options_init(&options);
     options.cores = 1;
-    options.flags = PA_SPARSE;
+    options.flags = PA_SPARSE | PA_NO_BACKGROUND;
     pa_pool *pool = NULL;
     CK_OK(pa_create(dir.text, &options, &pool));
     struct owners o;
@@ -287,6 +290,7 @@ START_TEST(blocks_carry_no_header)
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.cores = 1;
     options.segment_size = 1u << 20;
     pa_pool *pool = NULL;

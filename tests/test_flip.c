@@ -92,7 +92,7 @@ static void good_read(struct good *g)
     for (size_t i = 0; i < g->n; i++) {
         struct temp_path p = temp_join(g->dir.text, names[i]);
         struct image *f = &g->files[i];
-        snprintf(f->name, sizeof f->name, "%s", names[i]);
+        snprintf(f->name, sizeof f->name, "%.63s", names[i]);
         f->data = temp_read_file(p.text, &f->size);
         f->metadata_size = f->size;
         unsigned segment;

@@ -206,6 +206,7 @@ START_TEST(the_limit_counts_huge_files_to_the_byte)
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = MIB;
     options.max_size = 12 * MIB;
     pa_pool *pool = NULL;
@@ -233,6 +234,7 @@ START_TEST(free_segments_make_room_for_a_huge_block)
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = MIB;
     options.max_size = 12 * MIB;
     pa_pool *pool = NULL;
@@ -282,7 +284,7 @@ static void align_everything(uint64_t segment_size)
     pa_options options;
     pa_options_init(&options);
     options.segment_size = segment_size;
-    options.flags = PA_SPARSE;
+    options.flags = PA_SPARSE | PA_NO_BACKGROUND;
     pa_pool *pool = NULL;
     CK_OK(pa_create(dir.text, &options, &pool));
     struct owners o;
@@ -450,6 +452,7 @@ START_TEST(a_file_operation_that_fails_leaves_nothing_behind)
             struct pool_params params = {.hooks = &hooks};
             pa_options options;
             pa_options_init(&options);
+            options.flags = PA_NO_BACKGROUND;
             options.segment_size = MIB;
             pa_pool *pool = NULL;
             struct owners o;

@@ -442,7 +442,7 @@ END_TEST
 
 START_TEST(kill_9_on_cache_line_media_loses_nothing_and_leaks_nothing)
 {
-    setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
+    run_pretend("CACHE_LINE");
     run_cycles(run_option("cycles", 250) / 2, (unsigned)run_option("threads", 4), 0, LARGE);
 }
 END_TEST
@@ -509,7 +509,8 @@ START_TEST(kill_9_while_creating_leaves_a_pool_or_none)
             ck_assert_int_ge(creator, 0);
             if (creator == 0)
                 creator_main(dir.text);
-            struct timespec t = {0, (long)random_below(&r, 2500000)};
+            uint64_t us = random_below(&r, run_option("milliseconds", 12) * 208);
+            struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
             nanosleep(&t, NULL);
             kill(creator, SIGKILL);
             int status;

@@ -205,21 +205,21 @@ END_TEST
 
 START_TEST(cache_line_media_agree_with_the_model)
 {
-    setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1);
+    run_pretend("CACHE_LINE");
     run_model(4, 2048, 0, run_option("operations", 200000) / 2);
 }
 END_TEST
 
 START_TEST(byte_media_agree_with_the_model)
 {
-    setenv("PMEM2_FORCE_GRANULARITY", "BYTE", 1);
+    run_pretend("BYTE");
     run_model(2, 2048, 0, run_option("operations", 200000) / 4);
 }
 END_TEST
 
 START_TEST(page_media_agree_with_the_model)
 {
-    setenv("PMEM2_FORCE_GRANULARITY", "PAGE", 1);
+    run_pretend("PAGE");
     run_model(2, 1024, 0, run_option("operations", 200000) / 12);
 }
 END_TEST

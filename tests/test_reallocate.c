@@ -81,6 +81,60 @@ START_TEST(an_owner_inside_its_own_block_is_refused)
 }
 END_TEST
 
+START_TEST(the_root_block_is_refused_through_a_copy_of_its_pointer)
+{
+    struct temp_path dir = temp_new();
+    pa_pool *pool = pool_make(dir.text);
+    struct owners o;
+    pa_pptr root;
+    CK_OK(owners_open(&o, pool, 16));
+    CK_OK(pa_root(pool, 16, &root));
+    pa_pptr *copy = owners_at(&o, 0);
+    media_write(pool_media(pool), copy, &root, sizeof root);
+    CK_FAILS(pa_reallocate(pool, copy, 100000), PA_EINVAL, "root block");
+    CK_FAILS(pa_reallocate(pool, copy, 16), PA_EINVAL, "root block");
+    CK_FAILS(pa_deallocate(pool, copy), PA_EINVAL, "root block");
+    ck_assert_mem_eq(copy, &root, sizeof root);
+    static const pa_pptr null;
+    media_write(pool_media(pool), copy, &null, sizeof null);
+    owners_verify(&o);
+    pool_finish(pool, dir.text);
+}
+END_TEST
+
+START_TEST(a_read_only_open_does_not_count_what_is_staged)
+{
+    struct temp_path dir = temp_new();
+    pa_pool *pool = pool_make(dir.text);
+    struct owners o;
+    CK_OK(owners_open(&o, pool, 16));
+    static const size_t sizes[] = {1000, 100000, 3000000};
+    for (size_t i = 0; i < 3; i++) {
+        CK_OK(pa_allocate(pool, owners_at(&o, i), sizes[i]));
+        CK_OK(pool_allocate(pool, &manager_core_line(&pool->manager, (uint32_t)i)->staging, sizes[i]));
+    }
+    struct temp_path killed = temp_new();
+    temp_copy_dir(dir.text, killed.text);
+    uint64_t hash = temp_hash_dir(killed.text);
+    pool_check_sound(killed.text);
+    pa_options options;
+    pa_options_init(&options);
+    options.flags = PA_READ_ONLY;
+    struct owners seen;
+    pa_pool *snapshot;
+    CK_OK(pa_open(killed.text, &options, &snapshot));
+    CK_OK(owners_open(&seen, snapshot, 16));
+    owners_verify(&seen);
+    CK_OK(pa_close(snapshot));
+    ck_assert_uint_eq(temp_hash_dir(killed.text), hash);
+    snapshot = pool_reopen(killed.text);
+    CK_OK(owners_open(&seen, snapshot, 16));
+    owners_verify(&seen);
+    pool_finish(snapshot, killed.text);
+    pool_finish(pool, dir.text);
+}
+END_TEST
+
 START_TEST(a_size_of_the_same_class_changes_nothing)
 {
     struct temp_path dir = temp_new();
@@ -139,6 +193,7 @@ START_TEST(a_block_that_cannot_move_stays_as_it_is)
     struct temp_path dir = temp_new();
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = MIB;
     options.max_size = 10 * MIB;
     pa_pool *pool = NULL;
@@ -257,6 +312,7 @@ static unsigned crash_everywhere(size_t from, size_t blocking, size_t to)
     struct pool_params params = {.lanes = 2, .lane_entries = 16, .recorder = &v.recorder, .hooks = &v.hooks};
     pa_options options;
     pa_options_init(&options);
+    options.flags = PA_NO_BACKGROUND;
     options.segment_size = MIB;
     options.cores = 1;
     struct owners o;
@@ -316,6 +372,8 @@ static void add(Suite *s)
     ADD(s, contents_survive_every_change_of_size, 60);
     ADD(s, a_null_pointer_is_allocated_and_size_zero_refused, 60);
     ADD(s, an_owner_inside_its_own_block_is_refused, 60);
+    ADD(s, the_root_block_is_refused_through_a_copy_of_its_pointer, 60);
+    ADD(s, a_read_only_open_does_not_count_what_is_staged, 60);
     ADD(s, a_size_of_the_same_class_changes_nothing, 60);
     ADD(s, a_huge_block_grows_in_place_while_the_addresses_after_it_are_free, 60);
     ADD(s, a_block_that_cannot_move_stays_as_it_is, 60);

@@ -133,6 +133,10 @@ expect 0 "$tool" info "$pool"
 has out "1.0 MiB"
 expect 0 "$tool" info --json "$pool" --layout test
 json 'r["segment_size"] == 1 << 20 and [f["name"] for f in r["files"]] == ["pool.pa"]'
+json 'r["format_version"] >= 1 and r["layout"] == "test" and r["max_size"] == 64 << 20 and r["guarantee"] == "strict"'
+json 'r["persistence"] == "process" and len(r["uuid"]) == 36 and r["sparse"] is False and r["lanes"] >= 8'
+expect 0 "$tool" info --json "$dir/sparse"
+json 'r["sparse"] is True and r["layout"] == "" and r["max_size"] == 0'
 expect 2 "$tool" info --json "$pool" --layout other
 json 'r["code"] == "PA_ELAYOUT"'
 
@@ -203,9 +207,34 @@ for command in info stats map "defrag --target 1M"; do
     json 'r["code"] == "PA_ECORRUPT"'
 done
 
+# check --repair: the header of the broken one is rebuilt, and a copy kept; then a pool that nothing can be done for.
+expect 2 "$tool" check "$dir/broken" --backup "$dir/kept"
+has err "--repair"
+expect 0 "$tool" check "$dir/broken" --repair --backup "$dir/kept" --json
+json 'r["ok"] is True and r["sound"] is True and len(r["findings"]) == 1 and len(r["repaired"]) == 1 and r["refused"] == []'
+json '"segment" in r["repaired"][0] and "kept" in r["notes"][0]'
+[ "$(head -c 8 "$dir"/kept/repair-*/segment-*)" = XXXXXXXX ]
+expect 0 "$tool" check "$dir/broken"
+expect 0 "$tool" check "$dir/broken" --repair
+[ "$(find "$dir/kept" "$dir/broken" -name 'repair-*' | wc -l)" -eq 1 ]
+expect 0 "$tool" check "$dir/stray" --repair
+has out "moved away"
+[ -e "$(echo "$dir"/stray/repair-*/segment-0000002f.pa)" ]
+cp -r "$pool" "$dir/hopeless"
+rm "$(find "$dir/hopeless" -name 'segment-*' | sort | head -n 1)"
+before=$(cat "$dir"/hopeless/* | cksum)
+expect 1 "$tool" check "$dir/hopeless" --repair
+has out "refused: segment-"
+has err "nothing was changed"
+expect 1 "$tool" check "$dir/hopeless" --repair --json
+json 'r["sound"] is False and "missing" in r["refused"][0] and r["repaired"] == []'
+[ "$(cat "$dir"/hopeless/* | cksum)" = "$before" ]
+expect 2 "$tool" check "$dir/none" --repair --json
+json 'r["ok"] is False'
+
 # A busy pool: a clear sentence, and --wait.
 use "$pool" "
-for command in ['info', 'check', 'stats', 'map', 'defrag --target 1']:
+for command in ['info', 'check', 'check --repair', 'stats', 'map', 'defrag --target 1']:
     run = subprocess.run(['$tool'] + command.split() + ['$pool', '--json'], capture_output=True, text=True)
     if run.returncode != 2 or 'PA_ELOCKED' not in run.stdout or 'open elsewhere' not in run.stderr:
         sys.exit(f'{command}: {run}')

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* create.c -- pallocator create: make a pool. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tools/tool.h"
 
 struct create {
     const char *segment_size, *max_size, *layout, *durability;
+    const char **also; /* NULL-terminated */
     int sparse;
 };
 
@@ -14,6 +16,9 @@ static int fill_options(const struct tool *t, const struct create *c, pa_options
     pa_options_init(o);
     o->layout = c->layout;
     o->flags = c->sparse ? PA_SPARSE : 0;
+    o->dirs = c->also;
+    while (c->also != NULL && c->also[o->ndirs] != NULL)
+        o->ndirs++;
     int result = tool_size_option(t, "--segment-size", c->segment_size, &o->segment_size);
     if (result == TOOL_OK)
         result = tool_size_option(t, "--max-size", c->max_size, &o->max_size);
@@ -51,11 +56,13 @@ int create_main(int argc, const char **argv)
          {"sparse", 0, POPT_ARG_NONE, &c.sparse, 0, "Do not reserve space in the file system", NULL},
          {"durability", 'd', POPT_ARG_STRING, &c.durability, 0, "Refuse unless it can be had: auto, power or process",
           "WHAT"},
+         {"also", 'a', POPT_ARG_ARGV, &c.also, 0, "A further directory for the pool's files; may be repeated", "DIR"},
          POPT_TABLEEND};
     struct tool t;
     int result = tool_begin(&t, argc, argv, options, true);
     if (result == TOOL_OK)
         result = create(&t, &c);
     tool_end(&t);
+    free(c.also);
     return result;
 }

@@ -24,7 +24,8 @@ static bool parse_name(const char *name, uint64_t *ret_slot)
     return strlen(name) < sizeof((struct pool_file *)0)->name;
 }
 
-static int add_file(struct pool_files *files, int directory, const char *name, uint64_t slot)
+/* prefix: of the file's name in the pool's directory. */
+static int add_file(struct pool_files *files, int directory, const char *prefix, const char *name, uint64_t slot)
 {
     struct stat s;
     if (fstatat(directory, name, &s, AT_SYMLINK_NOFOLLOW) != 0)
@@ -37,7 +38,7 @@ static int add_file(struct pool_files *files, int directory, const char *name, u
     files->list = list;
     struct pool_file *f = &list[files->count++];
     *f = (struct pool_file){.slot = slot, .bytes = (uint64_t)s.st_size, .resident_bytes = (uint64_t)s.st_blocks * 512};
-    snprintf(f->name, sizeof f->name, "%s", name);
+    snprintf(f->name, sizeof f->name, "%s%s", prefix, name);
     files->bytes += f->bytes;
     files->resident_bytes += f->resident_bytes;
     return 0;
@@ -49,18 +50,48 @@ static int by_slot(const void *a, const void *b)
     return x->slot != y->slot ? (x->slot > y->slot ? 1 : -1) : strcmp(x->name, y->name);
 }
 
+static int read_directory(struct pool_files *files, DIR *stream, const char *prefix)
+{
+    int failure = 0;
+    for (struct dirent *entry; failure == 0 && (entry = readdir(stream)) != NULL;) {
+        uint64_t slot;
+        if (parse_name(entry->d_name, &slot))
+            failure = add_file(files, dirfd(stream), prefix, entry->d_name, slot);
+    }
+    return failure;
+}
+
+/* What the links dir-1, dir-2... lead to; they are numbered without a gap. */
+static int read_further(struct pool_files *files, int directory)
+{
+    int failure = 0;
+    for (unsigned k = 1; failure == 0; k++) {
+        char link[32];
+        snprintf(link, sizeof link, "dir-%u", k);
+        int fd = openat(directory, link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            return errno == ENOENT ? 0 : errno;
+        DIR *stream = fdopendir(fd);
+        if (stream == NULL) {
+            close(fd);
+            return ENOMEM;
+        }
+        strcat(link, "/");
+        failure = read_directory(files, stream, link);
+        closedir(stream);
+    }
+    return failure;
+}
+
 int pool_files_read(const char *dir, struct pool_files *ret)
 {
     *ret = (struct pool_files){0};
     DIR *stream = opendir(dir);
     if (stream == NULL)
         return errno;
-    int failure = 0;
-    for (struct dirent *entry; failure == 0 && (entry = readdir(stream)) != NULL;) {
-        uint64_t slot;
-        if (parse_name(entry->d_name, &slot))
-            failure = add_file(ret, dirfd(stream), entry->d_name, slot);
-    }
+    int failure = read_directory(ret, stream, "");
+    if (failure == 0)
+        failure = read_further(ret, dirfd(stream));
     closedir(stream);
     if (failure != 0)
         pool_files_release(ret);

@@ -11,15 +11,25 @@
 #include "tools/files.h"
 #include "tools/tool.h"
 
-/* The smallest distance that is the start of segment 1. */
-static uint64_t segment_size_of(const pa_pool *pool)
+static const char *persistence_text(enum pa_persistence p)
 {
-    for (pa_off distance = 1; distance != 0; distance <<= 1) {
-        pa_pptr p = pa_off_pptr(pool, distance);
-        if (p.segment == 1 && p.offset == 0)
-            return distance;
-    }
-    return 0;
+    static const char *const texts[] = {"process", "eADR", "cache line", "page"};
+    return (size_t)p < sizeof texts / sizeof *texts ? texts[p] : "unknown";
+}
+
+static const char *guarantee_text(enum pa_guarantee g)
+{
+    static const char *const texts[] = {"strict", "bounded", "gc"};
+    return (size_t)g < sizeof texts / sizeof *texts ? texts[g] : "unknown";
+}
+
+#define UUID_TEXT 37
+static char *uuid_to_text(char *buffer, const uint8_t uuid[16])
+{
+    char *to = buffer;
+    for (int i = 0; i < 16; i++)
+        to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
+    return buffer;
 }
 
 /* What the directory is on, which decides what PA_DURABILITY_AUTO means. */
@@ -46,14 +56,21 @@ static json_t *file_list(const struct pool_files *files)
     return list;
 }
 
-static void print_table(const struct tool *t, const struct pool_files *files, uint64_t segment_size)
+static void print_table(const struct tool *t, const struct pool_files *files, const pa_info *p)
 {
-    char a[SIZE_TEXT], b[SIZE_TEXT];
+    char a[SIZE_TEXT], b[SIZE_TEXT], uuid[UUID_TEXT];
     const char *force = getenv("PMEM2_FORCE_GRANULARITY");
     printf("directory      %s\n", t->dir);
     printf("medium         %s%s%s%s\n", medium_of(t->dir), force ? " (PMEM2_FORCE_GRANULARITY=" : "",
            force ? force : "", force ? ")" : "");
-    printf("segment size   %s\n", size_to_text(a, segment_size));
+    printf("persists       %s\n", persistence_text(p->persistence));
+    printf("format         version %u, guarantee %s%s\n", p->format_version, guarantee_text(p->guarantee),
+           p->flags & PA_SPARSE ? ", sparse" : "");
+    printf("uuid           %s\n", uuid_to_text(uuid, p->uuid));
+    printf("layout         %s\n", p->layout[0] != '\0' ? p->layout : "-");
+    printf("segment size   %s, at most %u segments\n", size_to_text(a, p->segment_size), p->slots);
+    printf("limit          %s\n", p->max_size != 0 ? size_to_text(a, p->max_size) : "none");
+    printf("logs           %u of %u operations\n", p->lanes, p->lane_entries);
     printf("files          %zu, %s, of which %s held\n\n", files->count, size_to_text(a, files->bytes),
            size_to_text(b, files->resident_bytes));
     printf("%-24s %10s %12s %12s\n", "file", "segment", "size", "held");
@@ -64,26 +81,49 @@ static void print_table(const struct tool *t, const struct pool_files *files, ui
     }
 }
 
+static json_t *info_json(const struct tool *t, const struct pool_files *files, const pa_info *p)
+{
+    char uuid[UUID_TEXT];
+    return json_pack("{s:b, s:s, s:s, s:s, s:i, s:s, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1,
+                     "dir", t->dir, "medium", medium_of(t->dir), "persistence", persistence_text(p->persistence),
+                     "format_version", (int)p->format_version, "guarantee", guarantee_text(p->guarantee), "sparse",
+                     (p->flags & PA_SPARSE) != 0, "uuid", uuid_to_text(uuid, p->uuid), "layout", p->layout,
+                     "segment_size", json_size(p->segment_size), "max_size", json_size(p->max_size), "slots",
+                     json_size(p->slots), "lanes", json_size(p->lanes), "lane_entries", json_size(p->lane_entries),
+                     "file_bytes", json_size(files->bytes), "resident_bytes", json_size(files->resident_bytes), "files",
+                     file_list(files));
+}
+
+/* The name comes from media: what is no text is not shown. */
+static void clean_layout(char *layout)
+{
+    json_t *text = json_string(layout);
+    for (char *c = layout; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 127 || (text == NULL && (unsigned char)*c > 127))
+            *c = '?';
+    json_decref(text);
+}
+
 static int info(const struct tool *t, const char *layout)
 {
     pa_pool *pool;
+    pa_info p = {0};
     int code = tool_open(t, PA_READ_ONLY, layout, &pool);
     if (code != 0)
         return tool_fail(t, code);
-    uint64_t segment_size = segment_size_of(pool);
     struct pool_files files;
+    code = pa_get_info(pool, &p);
+    clean_layout(p.layout);
     int failure = pool_files_read(t->dir, &files); /* while the lock keeps it from changing */
-    code = pa_close(pool);
+    int closed = pa_close(pool);
     if (failure != 0)
         return tool_fail_text(t, "cannot list %s: %s", t->dir, strerror(failure));
     if (t->json)
-        tool_print(json_pack("{s:b, s:s, s:s, s:o, s:o, s:o, s:o}", "ok", 1, "dir", t->dir, "medium", medium_of(t->dir),
-                             "segment_size", json_size(segment_size), "file_bytes", json_size(files.bytes),
-                             "resident_bytes", json_size(files.resident_bytes), "files", file_list(&files)));
+        tool_print(info_json(t, &files, &p));
     else
-        print_table(t, &files, segment_size);
+        print_table(t, &files, &p);
     pool_files_release(&files);
-    return code != 0 ? tool_fail(t, code) : TOOL_OK;
+    return code != 0 || closed != 0 ? tool_fail(t, code != 0 ? code : closed) : TOOL_OK;
 }
 
 int info_main(int argc, const char **argv)

@@ -13,7 +13,7 @@ static const struct command {
 } commands[] = {
     {"create", create_main, "make a pool in a directory"},
     {"info", info_main, "what the pool consists of"},
-    {"check", check_main, "check the whole pool; changes nothing"},
+    {"check", check_main, "check the whole pool; changes nothing, or repairs it"},
     {"stats", stats_main, "what is allocated, free and held"},
     {"map", map_main, "a picture of what is used, free and given back"},
     {"defrag", defrag_main, "give free space back to the file system"},

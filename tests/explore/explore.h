@@ -35,10 +35,13 @@ struct run_options {
     unsigned max_failures; /* stop the scenario after so many violations */
     unsigned hang_seconds;
     struct state_limits limits, nested_limits;
-    bool shadow; /* look for stores that were not announced */
+    unsigned near_skip; /* only points so many events after something that a mutant left out; 0 = all */
+    bool shadow;        /* look for stores that were not announced */
     bool verbose;
 };
 void run_options_init(struct run_options *o);
+/** Only nothing and everything at each point: to pass all of the history quickly. */
+void run_options_brief(struct run_options *o);
 
 struct failure {
     uint64_t key; /* failures of one kind are kept once */
@@ -84,7 +87,7 @@ struct shared {
 
 struct point {
     size_t event; /* the crash comes before it */
-    uint32_t site;
+    uint32_t site, step;
     bool has_site;
 };
 
@@ -109,7 +112,7 @@ struct worker {
     struct trace again_trace;
     struct recorder again;
     size_t point; /* event of the history */
-    uint32_t site;
+    uint32_t site, step;
     bool has_site;
     bool quiet; /* while minimising: nothing is counted or reported */
 };
@@ -122,6 +125,8 @@ void history_record(struct history *h, const struct scenario *s, unsigned number
 /* points.c */
 /** The crash points of a trace from event `from` on, ascending; every_store: also after each store. Freed with free(). */
 struct point *points_of(const struct trace *t, size_t from, bool every_store, size_t *ret_count);
+/** Keep only those within so many events after a place where the mutant left something out. Returns how many are left. */
+size_t points_near_skips(const struct trace *t, struct point *points, size_t count, unsigned near);
 
 /* worker.c */
 void worker_init(struct worker *w, const struct run_options *o, struct history *h, struct shared *shared,
@@ -165,10 +170,16 @@ struct selection {
     const struct scenario *at[64];
     unsigned count;
 };
-/** Leave out each flush, drain, non-temporal store and file sync in turn. Returns the number of survivors, or -1. json may be
- *  NULL: where to write the table. */
-int mutate(const struct selection *chosen, struct sites *sites, const struct run_options *o, const char *json,
-           bool progress);
+struct mutate_options {
+    const char *json, *markdown; /* where to write the table; NULL = nowhere */
+    const char *places;          /* only the mutants whose FILE:LINE/KIND begins with one of these; NULL = all */
+    double seconds;              /* for each mutant; 0 = no bound */
+    unsigned part, parts;        /* every parts-th mutant, from number part on; from 0 */
+    bool progress;
+};
+/** Leave out each flush, drain, non-temporal store and file sync in turn. Returns the number of survivors, or -1. */
+int mutate(const struct selection *chosen, struct sites *sites, const struct run_options *o,
+           const struct mutate_options *m);
 
 /* report.c */
 struct row {

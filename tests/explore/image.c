@@ -145,8 +145,24 @@ static void remove_pending(struct image *image, struct pending *p)
         image->inodes[image->lines[i].inode].slots[image->lines[i].line] = (uint32_t)i + 1;
 }
 
+/* The word as a program sees it. */
+static uint64_t current_word(struct image *image, uint32_t number, uint64_t offset)
+{
+    const struct inode *inode = &image->inodes[number];
+    const struct pending *p = find_pending(image, number, offset / LINE);
+    uint64_t value = 0;
+    if (p != NULL)
+        memcpy(&value, p->now + offset % LINE, sizeof value);
+    else
+        memcpy(&value, inode->bytes + offset, sizeof value);
+    return value;
+}
+
+/* A store that changes nothing makes no state that is not there without it. */
 static void store_word(struct image *image, uint32_t inode, uint64_t offset, uint64_t value, uint32_t event)
 {
+    if (current_word(image, inode, offset) == value)
+        return;
     struct pending *p = add_pending(image, inode, offset / LINE);
     if (p->count == p->capacity) {
         p->capacity = p->capacity == 0 ? 8 : p->capacity * 2;
@@ -263,15 +279,40 @@ static void add_name_op(struct image *image, const struct trace *trace, const st
         memcpy(op->to, trace->names[e->data + 1], NAME_BYTES);
 }
 
-static void set_size(struct inode *inode, uint64_t size)
+static void apply_space_op(struct holes *holes, uint32_t inode, const struct space_op *op)
 {
-    uint64_t current = inode->sizes_count == 0 ? inode->size : inode->sizes[inode->sizes_count - 1];
-    if (size <= current)
-        return; /* space inside the file: nothing that can be seen changes */
+    if (op->punch)
+        holes_add(holes, inode, op->from, op->to);
+    else
+        holes_fill(holes, inode, op->from, op->to);
+}
+
+/* Is a part of [from, to) a hole, or may it be one? */
+static bool may_be_hole(const struct image *image, uint32_t number, uint64_t from, uint64_t to)
+{
+    const struct inode *inode = &image->inodes[number];
+    bool may = holes_touch(&image->holes, number, from, to);
+    for (uint32_t i = 0; i < inode->space_count; i++)
+        may |= inode->space[i].punch && inode->space[i].to > from && inode->space[i].from < to;
+    return may;
+}
+
+static void add_space_op(struct image *image, uint32_t number, uint64_t from, uint64_t to, bool punch)
+{
+    struct inode *inode = &image->inodes[number];
+    uint64_t size = inode->space_count == 0 ? inode->size : inode->space[inode->space_count - 1].size;
+    if (!punch && to <= size && !may_be_hole(image, number, from, to))
+        return; /* it has its space already */
+    image->any_punch |= punch;
+    if (to > size && !punch)
+        size = to;
     extend_inode(inode, size);
-    if (inode->sizes_count == SIZES_MAX)
-        inode->sizes_count--;
-    inode->sizes[inode->sizes_count++] = size;
+    if (inode->space_count == SPACE_OPS_MAX) { /* fewer states, but none that cannot be */
+        apply_space_op(&image->holes, number, &inode->space[0]);
+        inode->size = inode->space[0].size;
+        memmove(inode->space, inode->space + 1, --inode->space_count * sizeof *inode->space);
+    }
+    inode->space[inode->space_count++] = (struct space_op){from, to, size, punch};
 }
 
 static void punch(struct image *image, const struct trace_event *e, uint32_t event_number)
@@ -280,15 +321,18 @@ static void punch(struct image *image, const struct trace_event *e, uint32_t eve
         store_word(image, e->inode, at, 0, event_number);
     for (uint64_t line = e->offset / LINE; line * LINE < e->offset + e->size; line++)
         note_flushed(image, &image->punched, e->inode, line);
+    add_space_op(image, e->inode, e->offset, e->offset + e->size, true);
 }
 
-/* A file's sync makes sizes and holes durable; it is not relied on for bytes that were stored through a mapping. */
+/* A file's sync makes its size and its holes durable; it is not relied on for bytes that were stored through a mapping. */
 static void sync_inode(struct image *image, uint32_t number)
 {
     struct inode *inode = &image->inodes[number];
-    if (inode->sizes_count > 0)
-        inode->size = inode->sizes[inode->sizes_count - 1];
-    inode->sizes_count = 0;
+    for (uint32_t i = 0; i < inode->space_count; i++)
+        apply_space_op(&image->holes, number, &inode->space[i]);
+    if (inode->space_count > 0)
+        inode->size = inode->space[inode->space_count - 1].size;
+    inode->space_count = 0;
     size_t kept = 0;
     for (size_t i = 0; i < image->punched.count; i++) {
         struct flushed *f = &image->punched.at[i];
@@ -306,6 +350,7 @@ void image_apply(struct image *image, const struct trace *trace, const struct tr
         return;
     if (e->kind != TRACE_BEGIN && e->kind != TRACE_END)
         image->unsettled_seq = 0;
+    uint32_t seq = image->next_seq;
     switch ((enum trace_kind)e->kind) {
     case TRACE_STORE:
     case TRACE_STORE_NT:
@@ -313,7 +358,7 @@ void image_apply(struct image *image, const struct trace *trace, const struct tr
             store_word(image, e->inode, e->offset + at, trace->words[e->data + at / WORD_BYTES], event_number);
         if (e->kind == TRACE_STORE)
             break;
-        image->unsettled_seq = image->next_seq;
+        image->unsettled_seq = image->next_seq != seq ? image->next_seq : 0;
         __attribute__((fallthrough));
     case TRACE_FLUSH:
         for (uint64_t line = e->offset / LINE; line * LINE < e->offset + e->size; line++)
@@ -331,7 +376,7 @@ void image_apply(struct image *image, const struct trace *trace, const struct tr
         add_name_op(image, trace, e);
         break;
     case TRACE_RESIZE:
-        set_size(&image->inodes[e->inode], e->offset + e->size);
+        add_space_op(image, e->inode, e->offset, e->offset + e->size, false);
         break;
     case TRACE_PUNCH:
         punch(image, e, event_number);
@@ -390,8 +435,8 @@ unsigned image_file_radix(const struct image *image, uint8_t radix[FILE_CHOICES_
     for (unsigned i = 0; i < image->name_ops_count; i++)
         radix[count++] = 2;
     for (uint32_t i = 0; i < image->inodes_count && count < FILE_CHOICES_MAX; i++)
-        if (image->inodes[i].sizes_count > 0)
-            radix[count++] = (uint8_t)(image->inodes[i].sizes_count + 1);
+        if (image->inodes[i].space_count > 0)
+            radix[count++] = (uint8_t)(image->inodes[i].space_count + 1);
     return count;
 }
 
@@ -405,16 +450,33 @@ unsigned image_names(const struct image *image, const struct choice *c, struct n
     return count;
 }
 
+/* How many of the pending operations on an inode's space happened. */
+static unsigned space_ops_kept(const struct image *image, const struct choice *c, uint32_t number)
+{
+    unsigned slot = image->name_ops_count;
+    if (image->inodes[number].space_count == 0)
+        return 0;
+    for (uint32_t i = 0; i < number; i++)
+        slot += image->inodes[i].space_count > 0;
+    return slot < FILE_CHOICES_MAX ? c->file[slot] : image->inodes[number].space_count;
+}
+
 uint64_t image_size(const struct image *image, const struct choice *c, uint32_t number)
 {
-    const struct inode *inode = &image->inodes[number];
-    if (inode->sizes_count == 0)
-        return inode->size;
-    unsigned slot = image->name_ops_count;
-    for (uint32_t i = 0; i < number; i++)
-        slot += image->inodes[i].sizes_count > 0;
-    unsigned value = slot < FILE_CHOICES_MAX ? c->file[slot] : inode->sizes_count;
-    return value == 0 ? inode->size : inode->sizes[value - 1];
+    unsigned kept = space_ops_kept(image, c, number);
+    return kept == 0 ? image->inodes[number].size : image->inodes[number].space[kept - 1].size;
+}
+
+void image_holes(const struct image *image, const struct choice *c, struct holes *ret)
+{
+    holes_copy(ret, &image->holes);
+    if (!image->any_punch)
+        return;
+    for (uint32_t i = 0; i < image->inodes_count; i++) {
+        unsigned kept = space_ops_kept(image, c, i);
+        for (unsigned k = 0; k < kept; k++)
+            apply_space_op(ret, i, &image->inodes[i].space[k]);
+    }
 }
 
 void image_line(const struct image *image, const struct choice *c, size_t index, unsigned char ret[LINE])
@@ -443,7 +505,13 @@ uint64_t image_hash(const struct image *image, const struct choice *c)
         hashes[i] = content[names[i].inode];
         sizes[i] = image_size(image, c, names[i].inode);
     }
-    return image_names_hash(names, count, hashes, sizes);
+    uint64_t hash = image_names_hash(names, count, hashes, sizes);
+    if (image->any_punch) {
+        struct holes holes;
+        image_holes(image, c, &holes);
+        hash += holes_hash(&holes);
+    }
+    return hash;
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
@@ -488,6 +556,7 @@ static void fork_common(struct image *child, struct image *parent)
     child->changed = parent->changed;
     child->context = parent->context;
     child->inodes_count = child->shared_inodes = parent->inodes_count;
+    child->any_punch = parent->any_punch;
     for (uint32_t i = 0; i < parent->inodes_count; i++) {
         const struct inode *from = &parent->inodes[i];
         struct inode *to = &child->inodes[i];
@@ -502,6 +571,7 @@ void image_fork(struct image *child, struct image *parent, const struct choice *
     fork_common(child, parent);
     for (uint32_t i = 0; i < parent->inodes_count; i++)
         child->inodes[i].size = image_size(parent, c, i);
+    image_holes(parent, c, &child->holes);
     child->names_count = image_names(parent, c, child->names);
     for (size_t i = 0; i < c->count; i++) {
         unsigned char bytes[LINE];
@@ -544,9 +614,10 @@ void image_fork_kill(struct image *child, struct image *parent)
     fork_common(child, parent);
     for (uint32_t i = 0; i < parent->inodes_count; i++) {
         child->inodes[i].size = parent->inodes[i].size;
-        child->inodes[i].sizes_count = parent->inodes[i].sizes_count;
-        memcpy(child->inodes[i].sizes, parent->inodes[i].sizes, sizeof child->inodes[i].sizes);
+        child->inodes[i].space_count = parent->inodes[i].space_count;
+        memcpy(child->inodes[i].space, parent->inodes[i].space, sizeof child->inodes[i].space);
     }
+    holes_copy(&child->holes, &parent->holes);
     child->names_count = parent->names_count;
     memcpy(child->names, parent->names, sizeof child->names);
     child->name_ops_count = parent->name_ops_count;

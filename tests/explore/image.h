@@ -6,7 +6,8 @@
  * stored to since it was last durable, some prefix of the word stores made to it, independently of other lines. A drain makes
  * durable, up to the moment of the flush, the lines that the same thread had flushed, and its non-temporal stores. Names
  * (create, unlink, rename) are durable after the directory's sync; before it, any subset of them may have happened. A
- * file's size is durable after the file's sync; before it, the file has the old size or the new one.
+ * file's size and which parts of it have space are durable after the file's sync; before it, some prefix of what was done to
+ * them is found.
  *
  * An image is advanced event by event. A choice says, for each pending line, name operation and size, how much of it the crash
  * kept: image + choice = one crash state. image_fork makes such a state the durable beginning of another image, on which the
@@ -18,7 +19,7 @@
 #include "tests/explore/recorder.h"
 
 #define FILE_CHOICES_MAX 24u
-#define SIZES_MAX        4u
+#define SPACE_OPS_MAX    4u
 
 struct store {
     uint64_t value;
@@ -38,11 +39,18 @@ struct pending {
     unsigned char now[MEDIA_LINE_BYTES]; /* after all stores */
 };
 
+/** A file was grown, got space, or lost it. */
+struct space_op {
+    uint64_t from, to;
+    uint64_t size; /* of the file, after it */
+    bool punch;
+};
+
 struct inode {
     unsigned char *bytes; /* durable content; INODE_MAX_BYTES of address space */
     uint64_t size;        /* durable */
-    uint64_t sizes[SIZES_MAX];
-    uint32_t sizes_count; /* sizes set since it was durable */
+    struct space_op space[SPACE_OPS_MAX];
+    uint32_t space_count; /* since the last sync */
     uint64_t extent;      /* largest size so far */
     uint64_t hash;        /* sum over the lines of bytes */
     uint32_t *slots;      /* per line: index in image.lines + 1, or 0 */
@@ -84,6 +92,8 @@ struct image {
     unsigned names_count;
     struct name_op name_ops[FILE_CHOICES_MAX];
     unsigned name_ops_count;
+    struct holes holes; /* durable */
+    bool any_punch;     /* else there are no holes whatever is pending */
     struct flush_list threads[256];
     struct flush_list punched; /* lines over which holes were punched: zeros that are durable after their file's sync */
     uint32_t next_seq;
@@ -115,13 +125,15 @@ void image_apply(struct image *image, const struct trace *trace, const struct tr
 void choice_reset(struct choice *c, const struct image *image);
 void choice_copy(struct choice *to, const struct choice *from);
 void choice_fini(struct choice *c);
-/** Number of values of each file choice: 2 per pending name operation, then one more than the pending sizes of each inode
- *  that has any. Returns how many choices there are. */
+/** Number of values of each file choice: 2 per pending name operation, then one more than the pending operations on the space
+ *  of each inode that has any. Returns how many choices there are. */
 unsigned image_file_radix(const struct image *image, uint8_t radix[FILE_CHOICES_MAX]);
 /** The names of a crash state; returns their number. */
 unsigned image_names(const struct image *image, const struct choice *c, struct name_entry names[NAMES_MAX]);
 /** An inode's size in a crash state. */
 uint64_t image_size(const struct image *image, const struct choice *c, uint32_t inode);
+/** What has no space in a crash state. */
+void image_holes(const struct image *image, const struct choice *c, struct holes *ret);
 /** A line's content in a crash state. */
 void image_line(const struct image *image, const struct choice *c, size_t index, unsigned char ret[MEDIA_LINE_BYTES]);
 /** A hash of everything that recovery can see of a crash state. */

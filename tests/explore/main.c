@@ -12,44 +12,51 @@
 #include "tests/explore/explore.h"
 
 static struct {
-    char *scenario, *replay, *without, *json, *dir;
+    char *scenario, *replay, *without, *json, *dir, *markdown, *places, *part;
     long long seed, states, rounds;
-    double seconds;
+    double seconds, mutant_seconds;
     int jobs, depth, nested, fill, failures, hang;
-    int list, mutate, self_test, sites, verbose, quiet, no_shadow, no_kills;
+    int list, mutate, self_test, sites, verbose, quiet, no_shadow, no_kills, brief;
 } arguments = {.seed = 1, .rounds = -1, .jobs = 2, .depth = 2};
 
-static const struct poptOption options[] =
-    {{"scenario", 's', POPT_ARG_STRING, &arguments.scenario, 0,
-      "Only these scenarios (prefixes of names, comma between)", "NAMES"},
-     {"list", 'l', POPT_ARG_NONE, &arguments.list, 0, "List the scenarios", NULL},
-     {"replay", 'r', POPT_ARG_STRING, &arguments.replay, 0, "Judge the one state that a violation printed", "ID"},
-     {"mutate", 'm', POPT_ARG_NONE, &arguments.mutate, 0, "Leave out each flush, fence, log write and sync in turn",
-      NULL},
-     {"without", 0, POPT_ARG_STRING, &arguments.without, 0, "Run with this one left out", "FILE:LINE/KIND"},
-     {"self-test", 0, POPT_ARG_NONE, &arguments.self_test, 0, "Show that the explorer finds each kind of error", NULL},
-     {"states", 'n', POPT_ARG_LONGLONG, &arguments.states, 0, "Stop after so many distinct states", "N"},
-     {"seconds", 't', POPT_ARG_DOUBLE, &arguments.seconds, 0, "Stop after so long", "S"},
-     {"rounds", 0, POPT_ARG_LONGLONG, &arguments.rounds, 0, "Repeat with other seeds (default: until a bound, or once)",
-      "N"},
-     {"seed", 0, POPT_ARG_LONGLONG, &arguments.seed, 0, "First seed (default 1)", "N"},
-     {"jobs", 'j', POPT_ARG_INT, &arguments.jobs, 0, "Worker processes (default 2)", "N"},
-     {"depth", 0, POPT_ARG_INT, &arguments.depth, 0, "Power failures in a row, up to 4 (default 2)", "N"},
-     {"nested-every", 0, POPT_ARG_INT, &arguments.nested, 0,
-      "Crash again in the recovery of one state in N (default 32)", "N"},
-     {"fill-every", 0, POPT_ARG_INT, &arguments.fill, 0,
-      "Fill and empty the pool of one recovered state in N (default 16)", "N"},
-     {"max-failures", 0, POPT_ARG_INT, &arguments.failures, 0, "Stop a scenario after N violations (default 20)", "N"},
-     {"hang-seconds", 0, POPT_ARG_INT, &arguments.hang, 0, "A state that takes longer hangs (default 20)", "S"},
-     {"sites", 0, POPT_ARG_NONE, &arguments.sites, 0, "Print how often the states were cut at each place", NULL},
-     {"json", 0, POPT_ARG_STRING, &arguments.json, 0, "Write the figures to a file, - = standard output", "FILE"},
-     {"dir", 'd', POPT_ARG_STRING, &arguments.dir, 0, "Where the scratch directory goes (default /dev/shm)", "DIR"},
-     {"no-kills", 0, POPT_ARG_NONE, &arguments.no_kills, 0, "Only power failures, no deaths of the process before them",
-      NULL},
-     {"no-shadow", 0, POPT_ARG_NONE, &arguments.no_shadow, 0, "Do not look for stores that were not announced", NULL},
-     {"quiet", 'q', POPT_ARG_NONE, &arguments.quiet, 0, "No progress bar", NULL},
-     {"verbose", 'v', POPT_ARG_NONE, &arguments.verbose, 0, "Say more", NULL},
-     POPT_AUTOHELP POPT_TABLEEND};
+static const struct poptOption options[] = {
+    {"scenario", 's', POPT_ARG_STRING, &arguments.scenario, 0,
+     "Only these scenarios (prefixes of names, comma between)", "NAMES"},
+    {"list", 'l', POPT_ARG_NONE, &arguments.list, 0, "List the scenarios", NULL},
+    {"replay", 'r', POPT_ARG_STRING, &arguments.replay, 0, "Judge the one state that a violation printed", "ID"},
+    {"mutate", 'm', POPT_ARG_NONE, &arguments.mutate, 0, "Leave out each flush, fence, log write and sync in turn",
+     NULL},
+    {"places", 0, POPT_ARG_STRING, &arguments.places, 0,
+     "With --mutate: only mutants whose FILE:LINE/KIND begins so (comma between)", "NAMES"},
+    {"part", 0, POPT_ARG_STRING, &arguments.part, 0, "With --mutate: the K-th of N parts of the mutants", "K/N"},
+    {"mutant-seconds", 0, POPT_ARG_DOUBLE, &arguments.mutant_seconds, 0,
+     "With --mutate: give up on a mutant after so long", "S"},
+    {"markdown", 0, POPT_ARG_STRING, &arguments.markdown, 0, "With --mutate: write the table as Markdown", "FILE"},
+    {"without", 0, POPT_ARG_STRING, &arguments.without, 0, "Run with this one left out", "FILE:LINE/KIND"},
+    {"self-test", 0, POPT_ARG_NONE, &arguments.self_test, 0, "Show that the explorer finds each kind of error", NULL},
+    {"states", 'n', POPT_ARG_LONGLONG, &arguments.states, 0, "Stop after so many distinct states", "N"},
+    {"seconds", 't', POPT_ARG_DOUBLE, &arguments.seconds, 0, "Stop after so long", "S"},
+    {"rounds", 0, POPT_ARG_LONGLONG, &arguments.rounds, 0, "Repeat with other seeds (default: until a bound, or once)",
+     "N"},
+    {"seed", 0, POPT_ARG_LONGLONG, &arguments.seed, 0, "First seed (default 1)", "N"},
+    {"jobs", 'j', POPT_ARG_INT, &arguments.jobs, 0, "Worker processes (default 2)", "N"},
+    {"depth", 0, POPT_ARG_INT, &arguments.depth, 0, "Power failures in a row, up to 4 (default 2)", "N"},
+    {"nested-every", 0, POPT_ARG_INT, &arguments.nested, 0,
+     "Crash again in the recovery of one state in N (default 32)", "N"},
+    {"fill-every", 0, POPT_ARG_INT, &arguments.fill, 0,
+     "Fill and empty the pool of one recovered state in N (default 16)", "N"},
+    {"max-failures", 0, POPT_ARG_INT, &arguments.failures, 0, "Stop a scenario after N violations (default 20)", "N"},
+    {"hang-seconds", 0, POPT_ARG_INT, &arguments.hang, 0, "A state that takes longer hangs (default 20)", "S"},
+    {"sites", 0, POPT_ARG_NONE, &arguments.sites, 0, "Print how often the states were cut at each place", NULL},
+    {"json", 0, POPT_ARG_STRING, &arguments.json, 0, "Write the figures to a file, - = standard output", "FILE"},
+    {"dir", 'd', POPT_ARG_STRING, &arguments.dir, 0, "Where the scratch directory goes (default /dev/shm)", "DIR"},
+    {"no-kills", 0, POPT_ARG_NONE, &arguments.no_kills, 0, "Only power failures, no deaths of the process before them",
+     NULL},
+    {"brief", 0, POPT_ARG_NONE, &arguments.brief, 0, "Few states at each point, so that all points are soon cut", NULL},
+    {"no-shadow", 0, POPT_ARG_NONE, &arguments.no_shadow, 0, "Do not look for stores that were not announced", NULL},
+    {"quiet", 'q', POPT_ARG_NONE, &arguments.quiet, 0, "No progress bar", NULL},
+    {"verbose", 'v', POPT_ARG_NONE, &arguments.verbose, 0, "Say more", NULL},
+    POPT_AUTOHELP POPT_TABLEEND};
 
 static volatile sig_atomic_t interrupted;
 
@@ -182,7 +189,18 @@ static int run_mutants(const struct selection *chosen, struct sites *sites, stru
         o->max_seconds = arguments.seconds;
     if (arguments.states > 0)
         o->max_states = (uint64_t)arguments.states;
-    int survivors = mutate(chosen, sites, o, arguments.json, !arguments.quiet);
+    struct mutate_options m = {.json = arguments.json,
+                               .markdown = arguments.markdown,
+                               .places = arguments.places,
+                               .seconds = arguments.mutant_seconds,
+                               .parts = 1,
+                               .progress = !arguments.quiet};
+    if (arguments.part != NULL &&
+        (sscanf(arguments.part, "%u/%u", &m.part, &m.parts) != 2 || m.part == 0 || m.part-- > m.parts)) {
+        fprintf(stderr, "explore: --part wants K/N, for example 1/2\n");
+        return 2;
+    }
+    int survivors = mutate(chosen, sites, o, &m);
     return survivors < 0 ? 2 : survivors > 0 ? 1 : 0;
 }
 
@@ -203,6 +221,8 @@ static void set_options(struct run_options *o, const char *scratch)
         o->hang_seconds = (unsigned)arguments.hang;
     if (arguments.no_kills)
         o->limits.kills = o->nested_limits.kills = 0;
+    if (arguments.brief)
+        run_options_brief(o);
     o->shadow = !arguments.no_shadow;
     o->verbose = arguments.verbose != 0;
 }

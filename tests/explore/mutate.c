@@ -14,6 +14,7 @@
 /* States per scenario, unless the command line bounds them. */
 #define SHORT_LOOK_STATES 3000u
 #define LONG_LOOK_STATES  60000u
+#define NEAR_EVENTS       60u /* the short look goes so far from what is missing */
 
 struct mutant {
     int site;
@@ -56,14 +57,22 @@ static bool is_of_the_library(const struct site *s)
 
 /* Run the scenarios that pass the site, up to the first violation. */
 static void hunt(struct mutant *m, uint64_t passed, const struct selection *chosen, const unsigned *order,
-                 struct sites *sites, const struct run_options *o, struct run_result *r)
+                 struct sites *sites, const struct run_options *o, double deadline, struct run_result *r)
 {
+    unsigned to_come = (unsigned)__builtin_popcountll(passed);
     sites->mutant = m->site;
     for (unsigned k = 0; k < chosen->count && m->caught_by == NULL && !interrupted_by_signal(NULL); k++) {
         unsigned i = order[k];
+        double left = deadline - now_seconds();
         if ((passed >> (i % 64) & 1) == 0)
             continue;
-        run_scenario(chosen->at[i], i, sites, o, r, interrupted_by_signal, NULL);
+        if (deadline > 0 && left <= 0)
+            break;
+        struct run_options bounded = *o;
+        double share = 2 * left / to_come--;
+        if (deadline > 0 && (o->max_seconds == 0 || o->max_seconds > share))
+            bounded.max_seconds = share < left ? share : left;
+        run_scenario(chosen->at[i], i, sites, &bounded, r, interrupted_by_signal, NULL);
         m->states += r->judged;
         m->seconds += r->seconds;
         if (r->violations == 0)
@@ -74,21 +83,25 @@ static void hunt(struct mutant *m, uint64_t passed, const struct selection *chos
     sites->mutant = -1;
 }
 
-/* A short look at every scenario finds most mutants; only the others need the long one. */
+/* A short look at every scenario, near what is missing, finds most mutants; only the others need the long one. */
 static void try_mutant(struct mutant *m, const struct selection *chosen, const unsigned *order, struct sites *sites,
-                       const struct run_options *o, struct run_result *r)
+                       const struct run_options *o, double seconds, struct run_result *r)
 {
     struct run_options options = *o;
     uint64_t passed = sites->at[m->site].scenarios;
+    double deadline = seconds > 0 ? now_seconds() + seconds : 0;
     options.max_failures = 1;
     /* What only recovery does can only be missed by a crash inside it. */
     if ((sites->at[m->site].seen & SITE_SEEN_HISTORY) == 0)
         options.nested_every = 1;
     options.max_states = SHORT_LOOK_STATES;
-    hunt(m, passed, chosen, order, sites, &options, r);
+    options.near_skip = NEAR_EVENTS;
+    hunt(m, passed, chosen, order, sites, &options, deadline, r);
     options.max_states = o->max_states != 0 ? o->max_states : LONG_LOOK_STATES;
+    options.near_skip = 0;
+    options.limits.kills = 1;
     if (m->caught_by == NULL)
-        hunt(m, passed, chosen, order, sites, &options, r);
+        hunt(m, passed, chosen, order, sites, &options, deadline, r);
 }
 
 /* Short histories first: they catch most mutants soonest. */
@@ -126,11 +139,72 @@ static int write_json(const char *path, const struct sites *sites, const struct 
     return result;
 }
 
-int mutate(const struct selection *chosen, struct sites *sites, const struct run_options *o, const char *json,
-           bool progress)
+/* "file.c:12/flush" */
+static void format_place(const struct site *s, char *text, size_t size)
+{
+    snprintf(text, size, "%s/%s", s->name, trace_kind_name(s->kind));
+}
+
+static int by_place(const void *a, const void *b, void *sites)
+{
+    const struct site *at = ((const struct sites *)sites)->at;
+    const struct site *x = &at[((const struct mutant *)a)->site], *y = &at[((const struct mutant *)b)->site];
+    const char *x_line = strchr(x->name, ':'), *y_line = strchr(y->name, ':');
+    size_t x_file = (size_t)(x_line - x->name), y_file = (size_t)(y_line - y->name);
+    int order = strncmp(x->name, y->name, x_file < y_file ? x_file : y_file);
+    if (order != 0 || x_file != y_file)
+        return order != 0 ? order : x_file < y_file ? -1 : 1;
+    long x_number = strtol(x_line + 1, NULL, 10), y_number = strtol(y_line + 1, NULL, 10);
+    return x_number != y_number ? (x_number < y_number ? -1 : 1) : (int)x->kind - (int)y->kind;
+}
+
+static int write_markdown(const char *path, struct sites *sites, struct mutant *mutants, unsigned count)
+{
+    FILE *f = fopen(path, "w");
+    if (f == NULL)
+        return -1;
+    qsort_r(mutants, count, sizeof *mutants, by_place, sites);
+    fprintf(f, "| left out | caught by | states |\n|---|---|---|\n");
+    for (unsigned i = 0; i < count; i++) {
+        const struct mutant *m = &mutants[i];
+        char place[SITE_NAME_BYTES + 16];
+        format_place(&sites->at[m->site], place, sizeof place);
+        fprintf(f, "| %s | %s | %" PRIu64 " |\n", place, m->caught_by != NULL ? m->caught_by->name : "nobody",
+                m->states);
+    }
+    return fclose(f);
+}
+
+static bool is_wanted(const struct site *s, const char *list)
+{
+    char place[SITE_NAME_BYTES + 16];
+    format_place(s, place, sizeof place);
+    for (const char *at = list; at != NULL && *at != '\0';) {
+        size_t n = strcspn(at, ",");
+        if (n > 0 && strncmp(place, at, n) == 0)
+            return true;
+        at += n + (at[n] == ',');
+    }
+    return list == NULL;
+}
+
+/* The mutants of this run. */
+static unsigned choose_mutants(const struct sites *sites, const struct mutate_options *m, struct mutant *mutants)
+{
+    unsigned count = 0, number = 0;
+    for (uint32_t i = 0; i < sites->count; i++) {
+        const struct site *s = &sites->at[i];
+        if (can_be_left_out(s) && is_of_the_library(s) && is_wanted(s, m->places) && number++ % m->parts == m->part)
+            mutants[count++].site = (int)i;
+    }
+    return count;
+}
+
+int mutate(const struct selection *chosen, struct sites *sites, const struct run_options *o,
+           const struct mutate_options *how)
 {
     uint64_t events[64];
-    unsigned order[64], count = 0, survivors = 0;
+    unsigned order[64], survivors = 0;
     if (baseline(chosen, sites, o, events) != 0)
         return -1;
     order_by_events(chosen, events, order);
@@ -138,14 +212,12 @@ int mutate(const struct selection *chosen, struct sites *sites, const struct run
     struct mutant *mutants = calloc(SITES_MAX, sizeof *mutants);
     if (mutants == NULL)
         return -1;
-    for (uint32_t i = 0; i < sites->count; i++)
-        if (can_be_left_out(&sites->at[i]) && is_of_the_library(&sites->at[i]))
-            mutants[count++].site = (int)i;
+    unsigned count = choose_mutants(sites, how, mutants);
     printf("%-28s %-9s %-22s %8s %6s  %s\n", "site", "kind", "caught by", "states", "s", "what it broke");
     for (unsigned i = 0; i < count && !interrupted_by_signal(NULL); i++) {
-        if (progress)
+        if (how->progress)
             report_progress(sites->at[mutants[i].site].name, (double)i / count, i, survivors);
-        try_mutant(&mutants[i], chosen, order, sites, o, r);
+        try_mutant(&mutants[i], chosen, order, sites, o, how->seconds, r);
         report_progress("", -1, 0, 0);
         survivors += mutants[i].caught_by == NULL;
         print_mutant(sites, &mutants[i]);
@@ -155,8 +227,10 @@ int mutate(const struct selection *chosen, struct sites *sites, const struct run
         return -1;
     }
     printf("%u mutants, %u survivors\n", count, survivors);
-    if (json != NULL && write_json(json, sites, mutants, count) != 0)
-        survivors = survivors == 0 ? 1 : survivors;
+    bool failed = (how->json != NULL && write_json(how->json, sites, mutants, count) != 0) ||
+                  (how->markdown != NULL && write_markdown(how->markdown, sites, mutants, count) != 0);
+    if (failed)
+        fprintf(stderr, "explore: cannot write the table\n");
     free(mutants);
-    return (int)survivors;
+    return failed ? -1 : (int)survivors;
 }

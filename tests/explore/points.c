@@ -18,20 +18,25 @@ static bool is_mark(const struct trace_event *e)
     return e->kind == TRACE_BEGIN || e->kind == TRACE_END;
 }
 
+static void set_site(struct point *p, const struct trace_event *e)
+{
+    p->site = e->site;
+    p->step = e->step;
+    p->has_site = true;
+}
+
 /* Is a crash before event i worth a look? */
 static bool is_point(const struct trace *t, size_t i, bool every_store, struct point *ret)
 {
     *ret = (struct point){.event = i};
     if (i < t->count && !is_store(&t->events[i]) && !is_mark(&t->events[i])) {
-        ret->site = t->events[i].site;
-        ret->has_site = true;
+        set_site(ret, &t->events[i]);
         return every_store || t->events[i].kind != TRACE_FLUSH;
     }
     if (i > 0 && t->events[i - 1].kind == TRACE_END)
         return true; /* the operation must hold from here on */
     if (i > 0 && is_store(&t->events[i - 1]) && every_store) {
-        ret->site = t->events[i - 1].site;
-        ret->has_site = true;
+        set_site(ret, &t->events[i - 1]);
         return true;
     }
     return i == t->count;
@@ -48,6 +53,18 @@ struct point *points_of(const struct trace *t, size_t from, bool every_store, si
             count++;
     *ret_count = count;
     return points;
+}
+
+size_t points_near_skips(const struct trace *t, struct point *points, size_t count, unsigned near)
+{
+    size_t left = 0, skip = 0; /* the last skip at or before the point is the nearest */
+    for (size_t i = 0; i < count; i++) {
+        while (skip < t->skips_count && t->skips[skip] <= points[i].event)
+            skip++;
+        if (skip > 0 && points[i].event - t->skips[skip - 1] <= near)
+            points[left++] = points[i];
+    }
+    return left;
 }
 
 /* --- in words ------------------------------------------------------------------------------------------------------------ */
@@ -113,7 +130,7 @@ void explain_choice(const struct image *image, const struct choice *c, const str
         used += (size_t)snprintf(text + used, size - used, "    %s %s %s\n", trace_kind_name(image->name_ops[i].kind),
                                  image->name_ops[i].name, c->file[i] != 0 ? "happened" : "lost");
     for (uint32_t i = 0; i < image->inodes_count && used + 128 < size; i++)
-        if (image->inodes[i].sizes_count > 0)
+        if (image->inodes[i].space_count > 0)
             used += (size_t)snprintf(text + used, size - used, "    size of %s is %llu\n", name_of(image, c, i),
                                      (unsigned long long)image_size(image, c, i));
 }

@@ -80,6 +80,7 @@ int poolside_create(struct history *h, unsigned owners)
 {
     struct poolside *p = poolside_of(h);
     size_t op = history_begin(h, "pa_create");
+    p->creation = op;
     int code = pool_create_ex(h->dir, &p->options, &p->params, &p->pool);
     history_end(h, op);
     if (code != 0)
@@ -102,6 +103,47 @@ int poolside_root(struct history *h, unsigned owners)
     }
     history_end(h, op);
     return 0;
+}
+
+/* A root block while the root line says that there is none, as pa_root has it for a moment. */
+static int make_root_block(struct history *h, size_t size, unsigned char fill)
+{
+    struct poolside *p = poolside_of(h);
+    struct pm_root *line = pool_root_line(p->pool);
+    int code = pool_allocate(p->pool, &line->root, size);
+    if (code != 0)
+        return failed(h, "allocating at the root line", code);
+    void *block = pa_direct(p->pool, line->root);
+    size_t usable = pa_usable_size(p->pool, line->root);
+    media_set(pool_media(p->pool), block, fill, usable);
+    pa_persist(p->pool, block, usable);
+    return 0;
+}
+
+int poolside_dirty_root(struct history *h, unsigned owners)
+{
+    struct poolside *p = poolside_of(h);
+    size_t op = history_begin(h, "an earlier root is filled and given up");
+    TRY(make_root_block(h, owners * sizeof(pa_pptr), 0xee));
+    int code = pool_free(p->pool, &pool_root_line(p->pool)->root, NULL);
+    history_end(h, op);
+    return code == 0 ? 0 : failed(h, "freeing at the root line", code);
+}
+
+int poolside_root_in_cache(struct history *h, unsigned owners)
+{
+    struct poolside *p = poolside_of(h);
+    const struct media *m = pool_media(p->pool);
+    struct pm_root *line = pool_root_line(p->pool);
+    size_t op = history_begin(h, "a root is made but not written back");
+    media_store64(m, &line->check, ROOT_MAKING);
+    pa_persist(p->pool, &line->check, sizeof line->check);
+    TRY(make_root_block(h, owners * sizeof(pa_pptr), 0));
+    media_store64(m, &line->size, owners * sizeof(pa_pptr));
+    media_store64(m, &line->check, superblock_root_check(line));
+    p->owners = owners;
+    history_end(h, op);
+    return poolside_kill(h);
 }
 
 int poolside_open(struct history *h, unsigned cores)
@@ -136,18 +178,111 @@ int poolside_kill(struct history *h)
 
 /* --- blocks -------------------------------------------------------------------------------------------------------------- */
 
-int poolside_alloc(struct history *h, uint32_t cell, size_t size)
+static bool is_any(struct value v)
+{
+    return v.a == UINT64_MAX && v.b == UINT64_MAX;
+}
+
+static void change_tracked(struct history *h, size_t op, uint32_t cell, struct value after)
+{
+    struct cell_place *place = &poolside_of(h)->cells[cell];
+    history_change(h, op, cell, place->last, after);
+    place->last = after;
+}
+
+/* The block of an owner cell has from now on, or will have, so many bytes; 0 = there is none. */
+static void resize_tracked(struct history *h, size_t op, uint32_t owner, uint64_t usable)
+{
+    struct poolside *p = poolside_of(h);
+    for (uint32_t i = 0; i < p->cells_count; i++) {
+        const struct cell_place *place = &p->cells[i];
+        if (place->kind == CELL_SIZE && place->owner == owner)
+            change_tracked(h, op, i, (struct value){usable, 0});
+        if (place->kind == CELL_STAMP && place->owner == owner && !is_any(place->last) &&
+            place->at.offset + sizeof(uint64_t) > usable)
+            change_tracked(h, op, i, VALUE_ANY);
+    }
+}
+
+static int check_block(struct history *h, const char *what, pa_pptr block, size_t size, size_t alignment)
+{
+    const struct poolside *p = poolside_of(h);
+    if (pa_is_null(block) || pa_usable_size(p->pool, block) < size)
+        return history_fail(h, "%s of %zu gave a block of %zu", what, size, pa_usable_size(p->pool, block));
+    if ((uintptr_t)pa_direct(p->pool, block) % alignment != 0)
+        return history_fail(h, "%s of %zu gave a block that is not aligned to %zu", what, size, alignment);
+    return 0;
+}
+
+/* alignment 0: pa_allocate. */
+static int allocate(struct history *h, uint32_t cell, size_t size, size_t alignment)
 {
     struct poolside *p = poolside_of(h);
     pa_pptr *dst = owner_address(h, cell);
     size_t op = history_begin(h, "allocate %zu into cell %u", size, cell);
-    int code = pa_allocate(p->pool, dst, size);
+    int code = alignment == 0 ? pa_allocate(p->pool, dst, size) : pa_allocate_aligned(p->pool, dst, size, alignment);
     history_change(h, op, cell, owner_value(PA_NULL), owner_value(*dst));
+    resize_tracked(h, op, cell, pa_usable_size(p->pool, *dst));
     history_end(h, op);
     if (code != 0)
         return failed(h, "pa_allocate", code);
-    if (pa_is_null(*dst) || pa_usable_size(p->pool, *dst) < size)
-        return history_fail(h, "pa_allocate of %zu gave a block of %zu", size, pa_usable_size(p->pool, *dst));
+    return check_block(h, "pa_allocate", *dst, size, alignment == 0 ? 16 : alignment);
+}
+
+int poolside_alloc(struct history *h, uint32_t cell, size_t size)
+{
+    return allocate(h, cell, size, 0);
+}
+
+int poolside_alloc_aligned(struct history *h, uint32_t cell, size_t size, size_t alignment)
+{
+    return allocate(h, cell, size, alignment);
+}
+
+int poolside_reallocate(struct history *h, uint32_t cell, size_t size, enum poolside_move moves)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr *dst = owner_address(h, cell);
+    pa_pptr before = *dst;
+    size_t op = history_begin(h, "reallocate cell %u to %zu", cell, size);
+    int code = pa_reallocate(p->pool, dst, size);
+    history_change(h, op, cell, owner_value(before), owner_value(*dst));
+    resize_tracked(h, op, cell, pa_usable_size(p->pool, *dst));
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "pa_reallocate", code);
+    bool moved = before.segment != dst->segment || before.offset != dst->offset;
+    if (moves != EITHER && moved != (moves == MOVES))
+        return history_fail(h, "pa_reallocate of cell %u to %zu %s", cell, size, moved ? "moves" : "stays");
+    return check_block(h, "pa_reallocate", *dst, size, 16);
+}
+
+static uint32_t tracked_cell(struct poolside *p, enum cell_kind kind, uint32_t owner, uint64_t offset)
+{
+    for (uint32_t i = 0; i < p->cells_count; i++)
+        if (p->cells[i].kind == kind && p->cells[i].owner == owner && p->cells[i].at.offset == offset)
+            return i;
+    return add_cell(p, (struct cell_place){.kind = kind, .owner = owner, .at = {0, offset}, .last = VALUE_ANY});
+}
+
+int poolside_stamp(struct history *h, uint32_t cell)
+{
+    struct poolside *p = poolside_of(h);
+    pa_pptr block = poolside_read(h, cell);
+    uint64_t usable = pa_usable_size(p->pool, block);
+    uint64_t offsets[] = {0, usable / 2 & ~(uint64_t)7, usable - 8};
+    size_t op = history_begin(h, "stamp the block of cell %u", cell);
+    history_loose(h, op);
+    change_tracked(h, op, tracked_cell(p, CELL_SIZE, cell, 0), (struct value){usable, 0});
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t stamp = 0x5eed000000000000u + ++p->stamps;
+        void *at = (char *)pa_direct(p->pool, block) + offsets[i];
+        change_tracked(h, op, tracked_cell(p, CELL_STAMP, cell, offsets[i]), (struct value){stamp, 0});
+        media_write(pool_media(p->pool), at, &stamp, sizeof stamp);
+        pa_flush(p->pool, at, sizeof stamp);
+    }
+    pa_drain(p->pool);
+    history_end(h, op);
     return 0;
 }
 
@@ -158,6 +293,7 @@ int poolside_free_with(struct history *h, uint32_t cell, const uint32_t *inside,
     struct value before = owner_value(*dst);
     size_t op = history_begin(h, "free cell %u", cell);
     history_change(h, op, cell, before, owner_value(PA_NULL));
+    resize_tracked(h, op, cell, 0);
     for (unsigned i = 0; i < count; i++) {
         const struct cell_place *place = &p->cells[inside[i]];
         struct value old = {*(uint64_t *)address_of(h, inside[i]), 0};
@@ -216,13 +352,39 @@ int poolside_dirty(struct history *h, uint32_t cell)
     return 0;
 }
 
-int poolside_defragment(struct history *h, uint64_t target_bytes)
+int poolside_spare(struct history *h)
+{
+    struct poolside *p = poolside_of(h);
+    size_t op = history_begin(h, "a segment is made ahead");
+    int code = manager_make_spare(&p->pool->manager);
+    history_end(h, op);
+    return code == 0 ? 0 : failed(h, "manager_make_spare", code);
+}
+
+int poolside_segment_in_cache(struct history *h)
+{
+    struct poolside *p = poolside_of(h);
+    struct segment *s;
+    uint64_t lsn;
+    size_t op = history_begin(h, "a free segment is taken, and its word not written back");
+    h->recorder.dying = true; /* one store */
+    int code = manager_acquire(&p->pool->manager, SEGMENT_KIND_SMALL, 0, &s, &lsn);
+    h->recorder.dying = false;
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "manager_acquire", code);
+    return poolside_kill(h);
+}
+
+int poolside_defragment(struct history *h, uint64_t target_bytes, bool must)
 {
     struct poolside *p = poolside_of(h);
     uint64_t released;
     size_t op = history_begin(h, "pa_defragment to %llu bytes", (unsigned long long)target_bytes);
     int code = pa_defragment(p->pool, target_bytes, &released);
     history_end(h, op);
+    if (code == 0 && must && released == 0)
+        return history_fail(h, "pa_defragment gives nothing back");
     return code == 0 ? 0 : failed(h, "pa_defragment", code);
 }
 

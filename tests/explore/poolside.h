@@ -21,15 +21,19 @@
 enum cell_kind {
     CELL_OWNER, /* a pa_pptr at a place in the pool */
     CELL_WORD,  /* 8 bytes at a place in the pool */
-    CELL_KEY    /* a tree's key: {1, value} or {0, 0} */
+    CELL_KEY,   /* a tree's key: {1, value} or {0, 0} */
+    CELL_SIZE,  /* usable bytes of the block that an owner cell names; 0 = none */
+    CELL_STAMP  /* 8 bytes at an offset of the block that an owner cell names, wherever that lies */
 };
 
 struct cell_place {
     enum cell_kind kind;
     bool in_root; /* at.offset counts from the root block */
-    pa_pptr at;
+    pa_pptr at;   /* STAMP: offset counts from the block */
     uint64_t key;
     unsigned tree;
+    uint32_t owner;    /* SIZE, STAMP: cell */
+    struct value last; /* SIZE, STAMP: as the history has made it */
 };
 
 /** The place of a cell in an open pool. */
@@ -45,6 +49,9 @@ struct poolside {
     unsigned judge_cores;
     bool no_root;       /* the root may not be there: the judge makes it */
     bool may_not_exist; /* the pool may not be there: the judge creates it */
+    bool fill_huge;     /* the judge fills it with huge blocks too */
+    size_t creation;    /* the operation that is pa_create */
+    uint64_t stamps;    /* made so far */
     struct cell_place *cells;
     uint32_t cells_count;
     struct {
@@ -52,7 +59,6 @@ struct poolside {
         fptree *tree;
     } trees[TREES_MAX];
     unsigned trees_count;
-    uint64_t largest_used_bytes; /* for max_size while filling */
 };
 
 static inline struct poolside *poolside_of(const struct history *h)
@@ -67,6 +73,10 @@ void poolside_fini(struct history *h);
 /** Create the pool, and a root block of owners owner pointers. */
 int poolside_create(struct history *h, unsigned owners);
 int poolside_root(struct history *h, unsigned owners);
+/** Before it: the memory that the root block will get holds bytes that are not zero, and is free. */
+int poolside_dirty_root(struct history *h, unsigned owners);
+/** Instead of it: a root is ready, but its line is only in the cache when the process is killed. */
+int poolside_root_in_cache(struct history *h, unsigned owners);
 int poolside_open(struct history *h, unsigned cores);
 int poolside_close(struct history *h);
 /** What kill -9 does: nothing more is stored; what was stored is in the files but not durable for that. */
@@ -74,6 +84,13 @@ int poolside_kill(struct history *h);
 /** Allocate into, and free, an owner cell. */
 int poolside_alloc(struct history *h, uint32_t cell, size_t size);
 int poolside_free(struct history *h, uint32_t cell);
+int poolside_alloc_aligned(struct history *h, uint32_t cell, size_t size, size_t alignment);
+/** pa_reallocate. moves: whether it must, or must not, give another block. */
+enum poolside_move { STAYS, MOVES, EITHER };
+int poolside_reallocate(struct history *h, uint32_t cell, size_t size, enum poolside_move moves);
+/** Mark the beginning, the middle and the end of a block, durably. From then on the judge looks at the marks that a later
+ *  reallocation keeps, and at the block's size, as long as the owner names a block. */
+int poolside_stamp(struct history *h, uint32_t cell);
 /** The i-th owner in the root. */
 static inline uint32_t poolside_owner(unsigned i)
 {
@@ -85,8 +102,12 @@ int poolside_cell_in(struct history *h, enum cell_kind kind, uint32_t block_owne
 int poolside_set(struct history *h, uint32_t word_cell, uint64_t value);
 /** Fill a block with bytes that are not zero, durably. */
 int poolside_dirty(struct history *h, uint32_t cell);
-/** pa_defragment. */
-int poolside_defragment(struct history *h, uint64_t target_bytes);
+/** What the pool's own thread does ahead of need: a segment for the free list, if that is empty. */
+int poolside_spare(struct history *h);
+/** After it: the small allocator takes that segment; the process is killed before its word of the table is written back. */
+int poolside_segment_in_cache(struct history *h);
+/** pa_defragment. must: there is something to give back. */
+int poolside_defragment(struct history *h, uint64_t target_bytes, bool must);
 /** The program copies an owner pointer into another owner cell and nulls the first. */
 int poolside_move(struct history *h, uint32_t from, uint32_t to);
 /** The cells inside owner's block mean nothing from the next free on. */
@@ -102,5 +123,17 @@ int poolside_tree_has(struct history *h, unsigned tree, uint64_t key, bool *ret_
 int poolside_tree_op(struct history *h, unsigned tree, char op, uint64_t key, uint64_t value);
 
 void poolside_judge(struct judge *j, enum judge_phase phase);
+
+#define TRY(call)                                                                                                      \
+    if ((call) != 0)                                                                                                   \
+    return -1
+
+#define POOL_SCENARIO(NAME, TITLE, EVERY)                                                                              \
+    const struct scenario scenario_##NAME = {.name = #NAME,                                                            \
+                                             .title = TITLE,                                                           \
+                                             .run = run_##NAME,                                                        \
+                                             .judge = poolside_judge,                                                  \
+                                             .fini = poolside_fini,                                                    \
+                                             .nested_every = EVERY}
 
 #endif

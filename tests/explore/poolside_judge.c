@@ -24,9 +24,18 @@ struct look {
     fptree *trees[TREES_MAX];
     struct block blocks[BLOCKS_MAX];
     unsigned blocks_count;
+    pa_pptr *to_free[BLOCKS_MAX];
+    unsigned to_free_count;
 };
 
 /* --- opening ------------------------------------------------------------------------------------------------------------- */
+
+/* Creation was cut off: there may be no pool. */
+static bool may_not_exist(const struct look *l)
+{
+    const struct history *h = l->j->history;
+    return l->p->may_not_exist && !l->j->shown && op_state_at(&h->ops[l->p->creation], l->j->event) != OP_ENDED;
+}
 
 static int open_state(struct look *l, unsigned cores, uint64_t max_size)
 {
@@ -37,7 +46,7 @@ static int open_state(struct look *l, unsigned cores, uint64_t max_size)
     o.cores = cores;
     o.max_size = max_size;
     int code = pool_open_ex(l->j->dir, &o, &params, &l->pool);
-    if (code == PA_ENOENT && l->p->may_not_exist && !l->j->shown) {
+    if (code == PA_ENOENT && may_not_exist(l)) {
         code = pool_create_ex(l->j->dir, &o, &params, &l->pool);
         if (code != 0)
             judge_fail(l->j, "there is no pool, and pa_create refuses: %s", pa_errormsg());
@@ -99,12 +108,27 @@ static bool read_key(const struct look *l, const struct cell_place *place, struc
     return true;
 }
 
+/* The size of the block that an owner cell names, or a word in it; {0, 0} if it names none. */
+static bool read_tracked(const struct look *l, const struct cell_place *place, struct value *ret)
+{
+    const pa_pptr *owner = place_address(l, &l->p->cells[place->owner]);
+    uint64_t usable = owner == NULL || pa_is_null(*owner) ? 0 : pa_usable_size(l->pool, *owner);
+    *ret = (struct value){0, 0};
+    if (place->kind == CELL_SIZE)
+        ret->a = usable;
+    else if (place->at.offset + sizeof ret->a <= usable)
+        memcpy(&ret->a, (char *)pa_direct(l->pool, *owner) + place->at.offset, sizeof ret->a);
+    return true;
+}
+
 static bool read_cell(struct judge *j, uint32_t number, struct value *ret, void *arg)
 {
     const struct look *l = arg;
     const struct cell_place *place = &l->p->cells[number];
     if (place->kind == CELL_KEY)
         return read_key(l, place, ret);
+    if (place->kind == CELL_SIZE || place->kind == CELL_STAMP)
+        return read_tracked(l, place, ret);
     const uint64_t *words = (const uint64_t *)place_address(l, place);
     if (words == NULL) {
         judge_fail(j, "cell %u lies outside the pool", number);
@@ -183,6 +207,17 @@ static int count_name(const char *name, void *arg)
     return 0;
 }
 
+/* What the program holds has space in the file system: no store to it dies on a full one. */
+static void judge_space(struct look *l)
+{
+    for (unsigned i = 0; i < l->blocks_count; i++)
+        if (!recorder_has_space(l->j->recorder, pa_off_direct(l->pool, l->blocks[i].off), l->blocks[i].bytes))
+            judge_fail(l->j, "the block at {%llx, %llx} of %llu bytes lies in a hole of its file",
+                       (unsigned long long)pa_off_pptr(l->pool, l->blocks[i].off).segment,
+                       (unsigned long long)pa_off_pptr(l->pool, l->blocks[i].off).offset,
+                       (unsigned long long)l->blocks[i].bytes);
+}
+
 /* No file stays behind that belongs to nothing. */
 static void judge_files(struct look *l, const pa_stats *stats)
 {
@@ -251,6 +286,8 @@ static void judge_content(struct look *l)
                        (unsigned long long)l->blocks[i].bytes);
     if (l->j->why[0] == '\0')
         judge_stats(l);
+    if (l->j->why[0] == '\0' && (l->p->options.flags & PA_SPARSE) == 0)
+        judge_space(l);
 }
 
 static void judge_open(struct look *l)
@@ -305,17 +342,29 @@ static void empty_chain(struct look *l, pa_pptr **chain, unsigned count)
             judge_fail(l->j, "emptying: pa_deallocate: %s", pa_errormsg());
 }
 
-static void free_cell(struct judge *j, uint32_t number, struct value v, void *arg)
+/* Note the owners to free; not yet, because other cells are about their blocks. */
+static void note_to_free(struct judge *j, uint32_t number, struct value v, void *arg)
 {
     struct look *l = arg;
     const struct cell_place *place = &l->p->cells[number];
+    (void)j;
     if (place->kind != CELL_OWNER || !place->in_root || (v.a | v.b) == 0)
         return;
     for (unsigned i = 0; i < l->p->trees_count; i++)
         if (l->p->trees[i].anchor == number)
             return;
-    if (pa_deallocate(l->pool, place_address(l, place)) != 0)
-        judge_fail(j, "emptying: pa_deallocate: %s", pa_errormsg());
+    if (l->to_free_count < BLOCKS_MAX)
+        l->to_free[l->to_free_count++] = place_address(l, place);
+}
+
+static void free_owners(struct look *l)
+{
+    uint64_t before = l->j->fingerprint;
+    judge_cells(l->j, &(struct cells){.read = read_cell, .found = note_to_free, .arg = l});
+    l->j->fingerprint = before;
+    for (unsigned i = 0; i < l->to_free_count && l->j->why[0] == '\0'; i++)
+        if (pa_deallocate(l->pool, l->to_free[i]) != 0)
+            judge_fail(l->j, "emptying: pa_deallocate: %s", pa_errormsg());
 }
 
 /* Every owner is in the root block, and none is just being moved by the program. */
@@ -328,6 +377,20 @@ static bool can_be_emptied(const struct look *l)
     for (size_t i = 0; i < h->ops_count; i++)
         can &= !h->ops[i].loose || op_state_at(&h->ops[i], l->j->event) != OP_IN_FLIGHT;
     return can;
+}
+
+/* As many huge blocks as fit, twice. */
+static void judge_fill_huge(struct look *l, pa_pptr *first)
+{
+    static pa_pptr *chain[CHAIN_MAX];
+    pa_pptr *last;
+    size_t size = big_size_max(l->p->options.segment_size) + 1;
+    unsigned all = fill_chain(l, first, size, chain, 0, &last);
+    empty_chain(l, chain, all);
+    unsigned again = fill_chain(l, first, size, chain, 0, &last);
+    if (again < all)
+        judge_fail(l->j, "%u huge blocks fitted, after emptying only %u", all, again);
+    empty_chain(l, chain, again);
 }
 
 /* Fill with large blocks, then with small ones; take all out again; what fitted first must fit again. */
@@ -346,9 +409,7 @@ static void judge_fill(struct look *l)
     all = fill_chain(l, last, 64, chain, all, &last);
     empty_chain(l, chain, all);
     if (can_be_emptied(l)) {
-        uint64_t before = l->j->fingerprint;
-        judge_cells(l->j, &(struct cells){.read = read_cell, .found = free_cell, .arg = l});
-        l->j->fingerprint = before;
+        free_owners(l);
         collect_blocks(l);
         if (l->blocks_count != 1)
             judge_fail(l->j, "everything is freed but %u blocks are allocated", l->blocks_count);
@@ -357,6 +418,8 @@ static void judge_fill(struct look *l)
     if (again < large)
         judge_fail(l->j, "%u blocks of 16 KiB fitted, after emptying only %u", large, again);
     empty_chain(l, chain, again);
+    if (l->p->fill_huge && l->j->why[0] == '\0')
+        judge_fill_huge(l, first);
 }
 
 void poolside_judge(struct judge *j, enum judge_phase phase)

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/explore/steps.h"
+
 static const char *const kind_names[TRACE_KINDS] = {
     [TRACE_STORE] = "store",   [TRACE_STORE_NT] = "store-nt", [TRACE_FLUSH] = "flush",       [TRACE_DRAIN] = "drain",
     [TRACE_CREATE] = "create", [TRACE_RESIZE] = "allocate",   [TRACE_PUNCH] = "punch",       [TRACE_SYNC] = "sync",
@@ -40,7 +42,7 @@ static void *grow(void *array, size_t *capacity, size_t needed, size_t element)
 
 void trace_clear(struct trace *t)
 {
-    t->count = t->words_count = t->names_count = 0;
+    t->count = t->words_count = t->names_count = t->skips_count = 0;
 }
 
 void trace_fini(struct trace *t)
@@ -48,6 +50,7 @@ void trace_fini(struct trace *t)
     free(t->events);
     free(t->words);
     free(t->names);
+    free(t->skips);
     *t = (struct trace){0};
 }
 
@@ -141,6 +144,8 @@ int site_find(const struct sites *s, const char *text)
     return -1;
 }
 
+struct recorder_observer recorder_observer;
+
 /* --- the recorder -------------------------------------------------------------------------------------------------------- */
 
 static unsigned note_site(struct recorder *r, const char *name, enum trace_kind kind)
@@ -192,10 +197,31 @@ static const char *name_of(const struct recorder *r, uint32_t inode)
     return "(unnamed)";
 }
 
+/* The byte at an offset of the file. */
+static char *range_byte(const struct range *range, uint64_t offset)
+{
+    return range->start + (offset - range->offset);
+}
+
+/* An event of this thread. */
+static struct trace_event *add_event(struct recorder *r, enum trace_kind kind, unsigned site)
+{
+    struct trace_event *e = trace_add(r->trace, kind, site);
+    e->thread = (uint8_t)thread_number();
+    uint8_t judged = r->seen == SITE_SEEN_RECOVERY ? STEP_ENTRY_JUDGED : 0;
+    e->step = (uint16_t)step_intern(r->sites, site, r->contexts[e->thread].entry | judged, r->contexts[e->thread].word);
+    return e;
+}
+
+static bool is_pool_file(const struct recorder *r, uint32_t inode)
+{
+    return strncmp(name_of(r, inode), "pool.pa", 7) == 0;
+}
+
 static void check_shadow_line(struct recorder *r, const struct range *range, uint64_t offset, const char *site)
 {
     uint64_t line = offset & ~(uint64_t)(MEDIA_LINE_BYTES - 1);
-    if (memcmp(range->start + line, r->shadow[range->inode] + line, MEDIA_LINE_BYTES) == 0)
+    if (memcmp(range_byte(range, line), r->shadow[range->inode] + line, MEDIA_LINE_BYTES) == 0)
         return;
     set_problem(r, "a line holds stores that were not announced", site, line, name_of(r, range->inode));
 }
@@ -205,41 +231,67 @@ static void record_store(struct recorder *r, enum trace_kind kind, const struct 
 {
     uint64_t first = offset & ~(uint64_t)(WORD_BYTES - 1);
     uint64_t end = (offset + size + WORD_BYTES - 1) & ~(uint64_t)(WORD_BYTES - 1);
-    struct trace_event *e = trace_add(r->trace, kind, site);
+    unsigned thread = thread_number();
+    if (is_pool_file(r, range->inode) && range->offset == 0)
+        step_note_store(range->start, first, &r->contexts[thread].entry, &r->contexts[thread].word);
+    struct trace_event *e = add_event(r, kind, site);
     e->inode = range->inode;
     e->offset = first;
     e->size = end - first;
-    e->data = trace_add_words(r->trace, range->start + first, (size_t)(end - first) / WORD_BYTES);
-    e->thread = (uint8_t)thread_number();
+    e->data = trace_add_words(r->trace, range_byte(range, first), (size_t)(end - first) / WORD_BYTES);
     if (r->shadow != NULL)
-        memcpy(r->shadow[range->inode] + first, range->start + first, (size_t)(end - first));
+        memcpy(r->shadow[range->inode] + first, range_byte(range, first), (size_t)(end - first));
 }
 
 static void record_flush(struct recorder *r, const struct range *range, uint64_t offset, uint64_t size, unsigned site,
                          const char *name)
 {
-    struct trace_event *e = trace_add(r->trace, TRACE_FLUSH, site);
+    struct trace_event *e = add_event(r, TRACE_FLUSH, site);
     e->inode = range->inode;
     e->offset = offset;
     e->size = size;
-    e->thread = (uint8_t)thread_number();
     if (r->shadow == NULL)
         return;
     for (uint64_t at = offset & ~(uint64_t)(MEDIA_LINE_BYTES - 1); at < offset + size; at += MEDIA_LINE_BYTES)
         check_shadow_line(r, range, at, name);
 }
 
+/* An operation may reach from one mapping of a file into the next. */
 static void record_address(struct recorder *r, enum trace_kind kind, const void *address, size_t size, const char *name,
                            unsigned site)
 {
-    const struct range *range = find_range(r, address);
-    uint64_t offset = range == NULL ? 0 : (uint64_t)((const char *)address - range->start);
-    if (range == NULL || offset + size > range->size)
-        set_problem(r, kind == TRACE_FLUSH ? "a flush outside the pool" : "a store outside the pool", name, 0, "");
-    else if (kind == TRACE_FLUSH)
-        record_flush(r, range, offset, size, site, name);
-    else
-        record_store(r, kind, range, offset, size, site);
+    const char *at = address;
+    while (size > 0) {
+        const struct range *range = find_range(r, at);
+        if (range == NULL) {
+            set_problem(r, kind == TRACE_FLUSH ? "a flush outside the pool" : "a store outside the pool", name, 0, "");
+            return;
+        }
+        uint64_t within = (uint64_t)(at - range->start);
+        size_t part = size < range->size - within ? size : (size_t)(range->size - within);
+        if (kind == TRACE_FLUSH)
+            record_flush(r, range, range->offset + within, part, site, name);
+        else
+            record_store(r, kind, range, range->offset + within, part, site);
+        at += part;
+        size -= part;
+    }
+}
+
+bool recorder_has_space(struct recorder *r, const void *address, uint64_t size)
+{
+    const char *at = address;
+    for (uint64_t done = 0; done < size;) {
+        const struct range *range = find_range(r, at + done);
+        if (range == NULL)
+            return false;
+        uint64_t within = (uint64_t)(at + done - range->start);
+        uint64_t part = size - done < range->size - within ? size - done : range->size - within;
+        if (holes_touch(&r->holes, range->inode, range->offset + within, range->offset + within + part))
+            return false;
+        done += part;
+    }
+    return true;
 }
 
 static const enum trace_kind kind_of_event[] = {
@@ -253,15 +305,19 @@ static void on_event(void *context, enum media_event event, const void *address,
 {
     struct recorder *r = context;
     enum trace_kind kind = kind_of_event[event];
+    if (recorder_observer.event != NULL)
+        recorder_observer.event(event, address, size);
     if (r->off || (size == 0 && kind != TRACE_DRAIN))
         return;
     pthread_mutex_lock(&r->lock);
     unsigned site = note_site(r, name, kind);
     if (kind == TRACE_DRAIN)
-        trace_add(r->trace, kind, site)->thread = (uint8_t)thread_number();
+        add_event(r, kind, site);
     else
         record_address(r, kind, address, size, name, site);
     pthread_mutex_unlock(&r->lock);
+    if (r->pause != NULL)
+        r->pause();
 }
 
 static bool is_mutant(struct recorder *r, const char *name, enum trace_kind kind)
@@ -269,9 +325,29 @@ static bool is_mutant(struct recorder *r, const char *name, enum trace_kind kind
     return !r->off && r->sites->mutant >= 0 && (int)site_intern(r->sites, name, kind) == r->sites->mutant;
 }
 
+static void note_skip(struct recorder *r)
+{
+    struct trace *t = r->trace;
+    pthread_mutex_lock(&r->lock);
+    t->skips = grow(t->skips, &t->skips_capacity, t->skips_count + 1, sizeof *t->skips);
+    t->skips[t->skips_count++] = t->count;
+    pthread_mutex_unlock(&r->lock);
+}
+
+static bool skip(struct recorder *r, const char *name, enum trace_kind kind)
+{
+    if (!is_mutant(r, name, kind))
+        return false;
+    note_skip(r);
+    return true;
+}
+
 static bool on_skip(void *context, enum media_event event, const char *name)
 {
-    return is_mutant(context, name, kind_of_event[event]);
+    const struct recorder *r = context;
+    if (r->dying && (event == MEDIA_EVENT_FLUSH || event == MEDIA_EVENT_DRAIN))
+        return true;
+    return skip(context, name, kind_of_event[event]);
 }
 
 /* --- file operations ----------------------------------------------------------------------------------------------------- */
@@ -303,17 +379,44 @@ static void remove_name(struct recorder *r, const char *name)
         *entry = r->names[--r->names_count];
 }
 
-static void add_range(struct recorder *r, char *start, uint64_t size, uint32_t inode)
+/* The kept ranges are those that neither overlap [start, start + size) nor, if inode is one, belong to it. */
+static void drop_ranges(struct recorder *r, const char *start, uint64_t size, uint32_t inode)
 {
     unsigned kept = 0;
-    for (unsigned i = 0; i < r->ranges_count; i++)
-        if (r->ranges[i].start + r->ranges[i].size <= start || r->ranges[i].start >= start + size)
-            r->ranges[kept++] = r->ranges[i];
+    for (unsigned i = 0; i < r->ranges_count; i++) {
+        const struct range *range = &r->ranges[i];
+        bool overlaps = range->start < start + size && start < range->start + range->size;
+        if (!overlaps && range->inode != inode)
+            r->ranges[kept++] = *range;
+    }
     r->ranges_count = kept;
-    if (kept == INODES_MAX)
-        abort();
-    r->ranges[r->ranges_count++] = (struct range){start, size, inode};
     r->range_hit = 0;
+}
+
+static void add_range(struct recorder *r, char *start, uint64_t size, uint64_t offset, uint32_t inode)
+{
+    drop_ranges(r, start, size, offset == 0 ? inode : INODE_NONE);
+    if (r->ranges_count == INODES_MAX)
+        abort();
+    r->ranges[r->ranges_count++] = (struct range){start, size, offset, inode};
+}
+
+static bool is_named(const struct recorder *r, uint32_t inode)
+{
+    bool found = false;
+    for (unsigned i = 0; i < r->names_count; i++)
+        found |= r->names[i].inode == inode;
+    return found;
+}
+
+/* Files without a name are not mapped any more. */
+static void drop_unnamed(struct recorder *r)
+{
+    for (unsigned i = r->ranges_count; i-- > 0;)
+        if (!is_named(r, r->ranges[i].inode)) {
+            drop_ranges(r, NULL, 0, r->ranges[i].inode);
+            i = r->ranges_count;
+        }
 }
 
 static void shadow_new(struct recorder *r, uint32_t inode)
@@ -348,16 +451,21 @@ static void record_file_op(struct recorder *r, enum trace_kind kind, const char 
     size_t first = trace_add_name(r->trace, name);
     if (kind == TRACE_RENAME)
         trace_add_name(r->trace, to);
-    struct trace_event *e = trace_add(r->trace, kind, site);
+    struct trace_event *e = add_event(r, kind, site);
     e->inode = inode;
     e->offset = offset;
     e->size = size;
     e->data = first;
-    e->thread = (uint8_t)thread_number();
     if (kind == TRACE_CREATE || kind == TRACE_RENAME)
         set_name(r, kind == TRACE_RENAME ? to : name, inode);
-    if (kind == TRACE_UNLINK || kind == TRACE_RENAME)
+    if (kind == TRACE_UNLINK || kind == TRACE_RENAME) {
         remove_name(r, name);
+        drop_unnamed(r);
+    }
+    if (kind == TRACE_RESIZE && inode != INODE_NONE)
+        holes_fill(&r->holes, inode, offset, offset + size);
+    if (kind == TRACE_PUNCH && inode != INODE_NONE)
+        holes_add(&r->holes, inode, offset, offset + size);
     if (kind == TRACE_PUNCH && r->shadow != NULL && inode != INODE_NONE)
         memset(r->shadow[inode] + offset, 0, size);
 }
@@ -376,19 +484,24 @@ static const int kind_of_op[] = {
     [FILE_OP_RENAME] = TRACE_RENAME,
     [FILE_OP_LOCK] = -1,
     [FILE_OP_RESERVE] = -1,
+    [FILE_OP_READ] = -1,
+    [FILE_OP_LIST] = -1,
+    [FILE_OP_WRITE] = -1,
 };
 
 static void on_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
                     const char *site)
 {
     struct recorder *r = context;
+    if (op == FILE_OP_RESERVE && recorder_observer.reserved != NULL)
+        recorder_observer.reserved(address, size);
     if (r->off)
         return;
     pthread_mutex_lock(&r->lock);
     if (op == FILE_OP_MAP) {
         struct name_entry *entry = find_name(r, name);
         if (entry != NULL)
-            add_range(r, address, size, entry->inode);
+            add_range(r, address, size, offset, entry->inode);
         else
             set_problem(r, "a mapping of a file that was not created", site, 0, name);
     } else if (kind_of_op[op] >= 0) {
@@ -400,7 +513,7 @@ static void on_file(void *context, enum file_op op, const char *name, uint64_t o
 
 static bool on_file_skip(void *context, enum file_op op, const char *name)
 {
-    return is_mutant(context, name, op == FILE_OP_SYNC ? TRACE_SYNC : TRACE_SYNC_DIR);
+    return skip(context, name, op == FILE_OP_SYNC ? TRACE_SYNC : TRACE_SYNC_DIR);
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
@@ -433,13 +546,16 @@ void recorder_fini(struct recorder *r)
     pthread_mutex_destroy(&r->lock);
 }
 
-void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count, uint32_t next_inode)
+void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count,
+                      const struct holes *holes, uint32_t next_inode)
 {
     r->ranges_count = r->range_hit = 0;
+    memset(r->contexts, 0, sizeof r->contexts);
     if (names_count > 0)
         memcpy(r->names, names, names_count * sizeof *names);
     r->names_count = names_count;
     r->next_inode = next_inode;
+    holes_copy(&r->holes, holes);
     r->problem[0] = '\0';
     trace_clear(r->trace);
 }
@@ -459,7 +575,7 @@ static void check_shadow_file(struct recorder *r, const struct name_entry *entry
     char *bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (bytes == MAP_FAILED)
         return;
-    struct range range = {bytes, (uint64_t)s.st_size, entry->inode};
+    struct range range = {bytes, (uint64_t)s.st_size, 0, entry->inode};
     for (uint64_t at = 0; at + MEDIA_LINE_BYTES <= range.size && r->problem[0] == '\0'; at += MEDIA_LINE_BYTES)
         check_shadow_line(r, &range, at, "the end of the history");
     munmap(bytes, (size_t)s.st_size);

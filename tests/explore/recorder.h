@@ -17,6 +17,7 @@
 
 #include "pmem/file.h"
 #include "pmem/media.h"
+#include "tests/explore/holes.h"
 
 #define INODE_NONE      UINT32_MAX
 #define INODES_MAX      256u
@@ -49,6 +50,7 @@ struct trace_event {
     uint8_t kind;
     uint8_t thread; /* small number, in order of appearance */
     uint16_t site;  /* index in struct sites */
+    uint16_t step;  /* index in struct sites */
     uint32_t inode;
     uint64_t offset, size; /* bytes; for stores, multiples of WORD_BYTES */
     size_t data;           /* stores: first word in trace.words; names: index in trace.names */
@@ -61,6 +63,8 @@ struct trace {
     size_t words_count, words_capacity;
     char (*names)[NAME_BYTES];
     size_t names_count, names_capacity;
+    size_t *skips; /* events before which the mutant left one out */
+    size_t skips_count, skips_capacity;
 };
 void trace_clear(struct trace *t);
 void trace_fini(struct trace *t);
@@ -77,16 +81,37 @@ struct site {
 #define SITE_SEEN_HISTORY  1u
 #define SITE_SEEN_RECOVERY 2u
 
+/** A site in a context: what the same thread's last lane entry and last segment table word said. So the steps of different
+ *  protocols that share code are told apart. */
+struct step {
+    uint16_t site;
+    uint8_t entry; /* STEP_ENTRY_... */
+    uint8_t word;  /* STEP_WORD_... */
+    uint64_t points, states;
+};
+#define STEPS_MAX          4096u
+#define STEP_ENTRY_OP      0x0fu /* enum lane_op; of a DONE entry, what is done */
+#define STEP_ENTRY_REPLACE 0x10u
+#define STEP_ENTRY_DONE    0x20u
+#define STEP_ENTRY_JUDGED  0x40u /* not of the history, but of an opening after a crash */
+#define STEP_WORD_STATE    0x0fu /* enum segment_state */
+#define STEP_WORD_KIND     0x70u /* enum segment_kind << 4; of a FREE word, what was there */
+#define STEP_WORD_SET      0x80u
+
 /** All sites; in memory shared by the explorer's processes. */
 struct sites {
     uint32_t lock;
     uint32_t count;
     int mutant; /* the site whose effect is left out, or -1 */
     struct site at[SITES_MAX];
+    uint32_t steps_count;
+    struct step steps[STEPS_MAX];
 };
 struct sites *sites_new(void);
 /** The index of a site; added when new. */
 unsigned site_intern(struct sites *s, const char *name, enum trace_kind kind);
+/** The index of a site in a context; added when new. */
+unsigned step_intern(struct sites *s, unsigned site, uint8_t entry, uint8_t word);
 /** "file.c:12/flush" to an index, or -1. */
 int site_find(const struct sites *s, const char *text);
 
@@ -100,30 +125,51 @@ struct recorder {
     struct file_hooks hooks;
     struct trace *trace;
     struct sites *sites;
-    unsigned scenario; /* bit number for site.scenarios */
-    unsigned seen;     /* SITE_SEEN_... */
-    bool off;          /* nothing is recorded, and no mutant acts */
+    unsigned scenario;   /* bit number for site.scenarios */
+    unsigned seen;       /* SITE_SEEN_... */
+    bool off;            /* nothing is recorded, and no mutant acts */
+    bool dying;          /* what is stored from here on stays in the cache: the process dies before it flushes */
+    void (*pause)(void); /* after an event of a store, flush or drain; where another thread may come in. May be NULL. */
     /* A copy of what the announced stores make of each file; a line that differs from it when it is flushed was stored to by
      * other means. NULL = not kept. Only for histories of one thread. */
     unsigned char **shadow;
+    struct {
+        uint8_t entry, word;
+    } contexts[256];   /* by thread */
     char problem[256]; /* first thing that was wrong with the trace itself; empty = none */
 
     pthread_mutex_t lock;
+    /* What is mapped. A file that grew while it was mapped has several ranges. A range goes when its file loses its name, is
+     * mapped anew, or its addresses are used again. */
     struct range {
         char *start;
         uint64_t size;
+        uint64_t offset; /* of start in the file */
         uint32_t inode;
     } ranges[INODES_MAX];
     unsigned ranges_count, range_hit;
     struct name_entry names[NAMES_MAX];
     unsigned names_count;
     uint32_t next_inode;
-    uint64_t announced_flushes;
+    struct holes holes; /* as the run of the library sees them */
 };
+/** Told of everything first, in the thread that does it: stores, flushes and drains, and address ranges of pools. Either may be NULL. */
+struct recorder_observer {
+    void (*event)(enum media_event event, const void *address, size_t size);
+    void (*reserved)(const void *address, uint64_t size);
+};
+extern struct recorder_observer recorder_observer;
+
 void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace);
 void recorder_fini(struct recorder *r);
-/** Forget mappings; start with these names and with this number for the next created file. The trace is cleared. */
-void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count, uint32_t next_inode);
+/** Forget mappings; start with these names, holes, and this number for the next created file. The trace is cleared. */
+void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count,
+                      const struct holes *holes, uint32_t next_inode);
+/** Has all of [address, address + size) space in the file system? */
+bool recorder_has_space(struct recorder *r, const void *address, uint64_t size);
+/** What the pool's log and table say, as texts: "small_free.replace", "big_alloc.done"; "creating.huge". */
+void step_entry_name(uint8_t entry, char *text, size_t size);
+void step_word_name(uint8_t word, char *text, size_t size);
 /** Note the beginning or the end of operation number op; the caller holds lock. */
 void recorder_mark_locked(struct recorder *r, enum trace_kind kind, uint64_t op);
 /** Keep a copy of every file from here on; before the first file is created. */

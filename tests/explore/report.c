@@ -90,6 +90,23 @@ static json_t *row_json(const struct row *row)
                      (json_int_t)row->violations);
 }
 
+static json_t *steps_json(const struct sites *sites)
+{
+    json_t *all = json_array();
+    for (uint32_t i = 0; i < sites->steps_count; i++) {
+        const struct step *step = &sites->steps[i];
+        const struct site *site = &sites->at[step->site];
+        char entry[32], word[32];
+        step_entry_name(step->entry, entry, sizeof entry);
+        step_word_name(step->word, word, sizeof word);
+        json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I}", "site", site->name, "kind",
+                                             trace_kind_name(site->kind), "entry", entry, "word", word, "judged",
+                                             (step->entry & STEP_ENTRY_JUDGED) != 0, "points", (json_int_t)step->points,
+                                             "states", (json_int_t)step->states));
+    }
+    return all;
+}
+
 int report_json(const char *path, const struct row *rows, unsigned count, const struct sites *sites)
 {
     json_t *scenarios_json = json_array(), *sites_json = json_array();
@@ -100,7 +117,8 @@ int report_json(const char *path, const struct row *rows, unsigned count, const 
                               json_pack("{s:s, s:s, s:I, s:I}", "site", sites->at[i].name, "kind",
                                         trace_kind_name(sites->at[i].kind), "points", (json_int_t)sites->at[i].points,
                                         "states", (json_int_t)sites->at[i].states));
-    json_t *all = json_pack("{s:o, s:o}", "scenarios", scenarios_json, "sites", sites_json);
+    json_t *all =
+        json_pack("{s:o, s:o, s:o}", "scenarios", scenarios_json, "sites", sites_json, "steps", steps_json(sites));
     int result =
         strcmp(path, "-") == 0 ? json_dumpf(all, stdout, JSON_INDENT(1)) : json_dump_file(all, path, JSON_INDENT(1));
     json_decref(all);

@@ -31,6 +31,16 @@ void run_options_init(struct run_options *o)
         (struct state_limits){.singles = 10, .pairs = 3, .exhaustive = 24, .random = 4, .files = 16, .kills = 16};
 }
 
+void run_options_brief(struct run_options *o)
+{
+    struct state_limits few = {.singles = 2, .random = 1, .files = 2, .kills = 16};
+    o->limits = few;
+    o->nested_limits = few;
+    o->nested_limits.kills = 0;
+    o->fill_every = 256;
+    o->nested_every = 128;
+}
+
 static void *shared_memory(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -167,6 +177,8 @@ static void runner_main(const struct scenario *s, unsigned number, struct sites 
     double start = now_seconds();
     history_record(&r.history, s, number, dir, sites, o);
     r.points = points_of(&r.history.trace, r.history.from, true, &r.points_count);
+    if (o->near_skip != 0 && r.history.trace.skips_count > 0)
+        r.points_count = points_near_skips(&r.history.trace, r.points, r.points_count, o->near_skip);
     result->ops = r.history.ops_count;
     result->events = r.history.trace.count;
     result->points_planned = r.points_count;

@@ -14,10 +14,24 @@ extern const struct scenario scenario_self_right, scenario_self_right_nt, scenar
     scenario_self_trusts_cache;
 
 /* scenarios_pool.c */
-extern const struct scenario scenario_create, scenario_root, scenario_mixed, scenario_wrap, scenario_reformat,
-    scenario_segment, scenario_handover, scenario_remote_free, scenario_takeover, scenario_recovery, scenario_chain,
-    scenario_move, scenario_close, scenario_close_lines, scenario_chain_two, scenario_threads, scenario_big,
-    scenario_big_index, scenario_big_takeover, scenario_defragment, scenario_big_dirty;
+extern const struct scenario scenario_create, scenario_root, scenario_root_dirty, scenario_root_killed, scenario_mixed,
+    scenario_wrap, scenario_reformat, scenario_segment, scenario_segment_killed, scenario_handover,
+    scenario_remote_free, scenario_takeover, scenario_recovery, scenario_chain, scenario_move, scenario_close,
+    scenario_close_lines, scenario_chain_two, scenario_big, scenario_big_index, scenario_big_takeover,
+    scenario_defragment, scenario_big_dirty;
+
+/* scenarios_space.c */
+extern const struct scenario scenario_coalesce, scenario_holes_big, scenario_holes_small, scenario_deletion,
+    scenario_deletion_small, scenario_spare;
+
+/* scenarios_huge.c */
+extern const struct scenario scenario_huge, scenario_huge_takeover, scenario_huge_grow, scenario_huge_sparse,
+    scenario_huge_move, scenario_reallocate_small, scenario_reallocate_big, scenario_reallocate_huge, scenario_aligned,
+    scenario_everything;
+
+/* scenarios_threads.c */
+extern const struct scenario scenario_threads, scenario_threads_four, scenario_threads_any, scenario_threads_spare,
+    scenario_threads_tree;
 
 /* scenarios_tree.c */
 extern const struct scenario scenario_tree_create, scenario_tree_change, scenario_tree_split, scenario_tree_remove,

@@ -7,10 +7,6 @@
 
 #include "tests/explore/poolside.h"
 
-#define TRY(call)                                                                                                      \
-    if ((call) != 0)                                                                                                   \
-    return -1
-
 static int run_create(struct history *h)
 {
     struct poolside *p = poolside_new(h, 2, 16, 8, 1);
@@ -28,6 +24,32 @@ static int run_root(struct history *h)
     TRY(poolside_root(h, 40));
     TRY(poolside_alloc(h, poolside_owner(0), 100));
     TRY(poolside_free(h, poolside_owner(0)));
+    return poolside_close(h);
+}
+
+/* The root block lands where something else was, as when pa_repair gave up a root. */
+static int run_root_dirty(struct history *h)
+{
+    poolside_new(h, 2, 16, 8, 1);
+    TRY(poolside_create(h, 0));
+    TRY(poolside_dirty_root(h, 40));
+    history_from_here(h);
+    TRY(poolside_root(h, 40));
+    TRY(poolside_alloc(h, poolside_owner(0), 100));
+    return poolside_close(h);
+}
+
+/* A process died between storing and writing back the root line; the next one works with the root. */
+static int run_root_killed(struct history *h)
+{
+    poolside_new(h, 2, 16, 8, 1);
+    TRY(poolside_create(h, 0));
+    TRY(poolside_root_in_cache(h, 40));
+    history_from_here(h);
+    TRY(poolside_open(h, 1));
+    TRY(poolside_root(h, 40));
+    for (unsigned i = 0; i < 4; i++)
+        TRY(poolside_alloc(h, poolside_owner(i), 100));
     return poolside_close(h);
 }
 
@@ -97,6 +119,22 @@ static int run_segment(struct history *h)
         TRY(poolside_free(h, poolside_owner(i)));
     for (unsigned i = 50; i < 58; i++)
         TRY(poolside_alloc(h, poolside_owner(i), 9000));
+    return poolside_close(h);
+}
+
+/* A process died between storing and writing back the word that gives a segment away; the next one fills that segment. */
+static int run_segment_killed(struct history *h)
+{
+    poolside_new(h, 2, 16, 8, 1);
+    TRY(poolside_create(h, OWNERS_MAX + 8));
+    for (unsigned i = 0; i < 54; i++)
+        TRY(poolside_alloc(h, poolside_owner(i), 16384));
+    TRY(poolside_spare(h));
+    TRY(poolside_segment_in_cache(h));
+    history_from_here(h);
+    TRY(poolside_open(h, 1));
+    for (unsigned i = 54; i < 64; i++)
+        TRY(poolside_alloc(h, poolside_owner(i), 16384));
     return poolside_close(h);
 }
 
@@ -364,7 +402,7 @@ static int run_defragment(struct history *h)
             TRY(poolside_free(h, poolside_owner(i)));
     history_from_here(h);
     for (unsigned round = 0; round < 3; round++) {
-        TRY(poolside_defragment(h, 0));
+        TRY(poolside_defragment(h, UINT64_MAX, round == 0));
         TRY(random_steps(h, 8, 40, sizes, 4));
         if (round == 1) {
             TRY(poolside_kill(h));
@@ -374,58 +412,11 @@ static int run_defragment(struct history *h)
     return poolside_close(h);
 }
 
-struct thread_work {
-    struct history *h;
-    unsigned number;
-    int result;
-};
-
-static void *thread_steps(void *arg)
-{
-    static const size_t sizes[] = {48, 64, 700, 16384};
-    struct thread_work *work = arg;
-    struct history *h = work->h;
-    uint64_t random = h->seed * 2 + work->number;
-    history_pin(work->number);
-    for (unsigned i = 0; i < 24 && work->result == 0; i++) {
-        random = random * 6364136223846793005u + 1442695040888963407u;
-        uint32_t cell = poolside_owner(6 * work->number + (unsigned)(random >> 40) % 6);
-        if (pa_is_null(poolside_read(h, cell)))
-            work->result = poolside_alloc(h, cell, sizes[(random >> 50) % 4]);
-        else
-            work->result = poolside_free(h, cell);
-    }
-    return NULL;
-}
-
-/* Two threads, each on its own owners; the trace keeps who did what. */
-static int run_threads(struct history *h)
-{
-    struct thread_work work[2] = {{.h = h, .number = 0}, {.h = h, .number = 1}};
-    pthread_t threads[2];
-    poolside_new(h, 2, 16, 8, 2);
-    TRY(poolside_create(h, 13));
-    history_from_here(h);
-    for (unsigned i = 0; i < 2; i++)
-        if (pthread_create(&threads[i], NULL, thread_steps, &work[i]) != 0)
-            return history_fail(h, "no thread");
-    for (unsigned i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
-    TRY(work[0].result);
-    TRY(work[1].result);
-    return poolside_close(h);
-}
-
-#define POOL_SCENARIO(NAME, TITLE, EVERY)                                                                              \
-    const struct scenario scenario_##NAME = {.name = #NAME,                                                            \
-                                             .title = TITLE,                                                           \
-                                             .run = run_##NAME,                                                        \
-                                             .judge = poolside_judge,                                                  \
-                                             .fini = poolside_fini,                                                    \
-                                             .nested_every = EVERY}
-
 POOL_SCENARIO(create, "a pool is created", 4);
 POOL_SCENARIO(root, "the root block is made", 8);
+POOL_SCENARIO(root_dirty, "the root block is made where something else was", 8);
+POOL_SCENARIO(segment_killed, "a segment whose owner a killed process left in the cache", 16);
+POOL_SCENARIO(root_killed, "a root that a killed process left in the cache", 8);
 POOL_SCENARIO(mixed, "allocations and frees of several classes", 0);
 POOL_SCENARIO(wrap, "a ring of 16 entries goes round several times", 0);
 POOL_SCENARIO(reformat, "slabs are emptied and taken by other classes", 0);
@@ -444,10 +435,3 @@ POOL_SCENARIO(big_takeover, "big blocks, killed and opened with other numbers of
 POOL_SCENARIO(defragment, "segments are deleted, holes punched and filled", 0);
 POOL_SCENARIO(close, "the pool is closed and opened", 8);
 POOL_SCENARIO(close_lines, "closed with a full ring, every entry's line still dirty", 0);
-
-const struct scenario scenario_threads = {.name = "threads",
-                                          .title = "two threads allocate and free at once",
-                                          .run = run_threads,
-                                          .judge = poolside_judge,
-                                          .fini = poolside_fini,
-                                          .threads = true};

@@ -2,10 +2,6 @@
 /* scenarios_tree.c -- histories of the FPTree. A leaf has 40 entries, so a hundred keys split and empty leaves. */
 #include "tests/explore/poolside.h"
 
-#define TRY(call)                                                                                                      \
-    if ((call) != 0)                                                                                                   \
-    return -1
-
 static int start(struct history *h, unsigned *ret_tree)
 {
     poolside_new(h, 1, 16, 8, 1);
@@ -132,17 +128,9 @@ static int run_tree_recovery(struct history *h)
     return finish(h, tree);
 }
 
-#define TREE_SCENARIO(NAME, TITLE, EVERY)                                                                              \
-    const struct scenario scenario_##NAME = {.name = #NAME,                                                            \
-                                             .title = TITLE,                                                           \
-                                             .run = run_##NAME,                                                        \
-                                             .judge = poolside_judge,                                                  \
-                                             .fini = poolside_fini,                                                    \
-                                             .nested_every = EVERY}
-
-TREE_SCENARIO(tree_create, "an FPTree is created, closed and opened", 4);
-TREE_SCENARIO(tree_dirty, "an FPTree is made where the program had written", 16);
-TREE_SCENARIO(tree_change, "inserts, updates and removals in one leaf", 0);
-TREE_SCENARIO(tree_split, "leaves split", 16);
-TREE_SCENARIO(tree_remove, "leaves merge and are removed, down to the empty tree", 16);
-TREE_SCENARIO(tree_recovery, "killed and recovered, again and again", 8);
+POOL_SCENARIO(tree_create, "an FPTree is created, closed and opened", 4);
+POOL_SCENARIO(tree_dirty, "an FPTree is made where the program had written", 16);
+POOL_SCENARIO(tree_change, "inserts, updates and removals in one leaf", 0);
+POOL_SCENARIO(tree_split, "leaves split", 16);
+POOL_SCENARIO(tree_remove, "leaves merge and are removed, down to the empty tree", 16);
+POOL_SCENARIO(tree_recovery, "killed and recovered, again and again", 8);

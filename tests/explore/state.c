@@ -56,6 +56,13 @@ void state_space_init(struct state_space *s, const struct image *image, uint32_t
     qsort(s->order, s->count, sizeof *s->order, most_recent_first);
     while (s->recent < s->count && last_event(&image->lines[s->order[s->recent]]) >= recent_event)
         s->product = saturating_product(s->product, image->lines[s->order[s->recent++]].count + 1);
+    uint64_t all = s->product; /* with the older lines; few enough: all are looked at as the recent ones are */
+    for (size_t i = s->recent; i < s->count; i++)
+        all = saturating_product(all, image->lines[s->order[i]].count + 1);
+    if (all <= limits->exhaustive) {
+        s->product = all;
+        s->recent = s->count;
+    }
     uint8_t radix[FILE_CHOICES_MAX];
     unsigned files = image_file_radix(image, radix);
     for (unsigned i = 0; i < files; i++)

@@ -170,8 +170,10 @@ static void report(struct worker *w, unsigned depth, struct image *image, const 
 static void start_recorder(struct recorder *r, const struct image *image, const struct choice *c)
 {
     struct name_entry names[NAMES_MAX];
+    struct holes holes;
     unsigned count = image_names(image, c, names);
-    recorder_restart(r, names, count, image->inodes_count);
+    image_holes(image, c, &holes);
+    recorder_restart(r, names, count, &holes, image->inodes_count);
 }
 
 static void judge_with(struct worker *w, const struct image *image, struct judge *j, struct recorder *r,
@@ -192,7 +194,9 @@ static void judge_further(struct worker *w, const struct image *image, struct ju
     unsigned count = before->names_count;
     memcpy(names, before->names, sizeof names);
     uint32_t next = before->next_inode;
-    recorder_restart(&w->again, names, count, next);
+    struct holes holes;
+    holes_copy(&holes, &before->holes);
+    recorder_restart(&w->again, names, count, &holes, next);
     judge_with(w, image, j, &w->again, phase);
 }
 
@@ -247,6 +251,16 @@ static bool must_stop(struct worker *w)
 
 static int crash_again(struct worker *w, unsigned depth, struct image *image, const struct choice *c);
 
+/* A crash point of a history or of a recovery is looked at. */
+static void count_point(const struct worker *w)
+{
+    struct sites *sites = w->history->recorder.sites;
+    if (!w->has_site)
+        return;
+    __atomic_add_fetch(&sites->at[w->site].points, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&sites->steps[w->step].points, 1, __ATOMIC_RELAXED);
+}
+
 static unsigned nested_every(const struct worker *w)
 {
     return w->history->scenario->nested_every != 0 && w->history->scenario->nested_every < w->o->nested_every
@@ -293,8 +307,10 @@ static int visit_state(void *arg, const struct state_code *code, const struct ch
     uint64_t judged = __atomic_add_fetch(&r->judged, 1, __ATOMIC_RELAXED);
     if (v->depth > 0)
         __atomic_add_fetch(&r->nested, 1, __ATOMIC_RELAXED);
-    if (w->has_site)
+    if (w->has_site) {
         __atomic_add_fetch(&w->history->recorder.sites->at[w->site].states, 1, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&w->history->recorder.sites->steps[w->step].states, 1, __ATOMIC_RELAXED);
+    }
     struct judge j;
     bool sound = worker_judge(w, v->depth, v->image, c, &j);
     if (sound && judged % 1024 == 0)
@@ -313,10 +329,14 @@ void worker_space(struct worker *w, struct state_space *s, const struct trace *t
 {
     size_t recent = event;
     if (depth == 0) {
-        /* What the operation in flight stored, and the one before it. */
+        /* What the operations in flight stored, or the last one that ended. */
+        const struct op *ops = w->history->ops;
         for (size_t i = 0; i < w->history->ops_count; i++)
-            if (w->history->ops[i].begin < event)
-                recent = w->history->ops[i].begin;
+            if (ops[i].begin < event)
+                recent = ops[i].begin;
+        for (size_t i = 0; i < w->history->ops_count; i++)
+            if (op_state_at(&ops[i], event) == OP_IN_FLIGHT && ops[i].begin < recent)
+                recent = ops[i].begin;
     } else {
         for (unsigned drains = 0; recent > 0 && drains < 2; recent--)
             drains += t->events[recent - 1].kind == TRACE_DRAIN;
@@ -354,18 +374,19 @@ static int crash_again(struct worker *w, unsigned depth, struct image *image, co
     struct point *points = points_of(t, 0, false, &count);
     size_t at = 0;
     int stop = 0;
-    uint32_t site = w->site;
+    uint32_t site = w->site, step = w->step;
     bool has_site = w->has_site;
     for (size_t i = 0; i < count && stop == 0; i++) {
         for (; at < points[i].event; at++)
             image_apply(child, t, &t->events[at], (uint32_t)at);
         w->site = points[i].site;
+        w->step = points[i].step;
         w->has_site = points[i].has_site;
-        if (w->has_site)
-            __atomic_add_fetch(&w->history->recorder.sites->at[w->site].points, 1, __ATOMIC_RELAXED);
+        count_point(w);
         stop = walk_point(w, depth + 1, child, t, at);
     }
     w->site = site;
+    w->step = step;
     w->has_site = has_site;
     free(points);
     uint32_t known = child->shared_inodes;
@@ -381,6 +402,7 @@ void worker_set_point(struct worker *w, const struct point *p)
 {
     w->point = p->event;
     w->site = p->site;
+    w->step = p->step;
     w->has_site = p->has_site;
 }
 
@@ -407,8 +429,7 @@ void worker_pass(struct worker *w, const struct point *points, size_t count, uns
             image_apply(&w->image, t, &t->events[at], (uint32_t)at);
         worker_set_point(w, &points[k]);
         __atomic_add_fetch(&w->shared->result->points, 1, __ATOMIC_RELAXED);
-        if (w->has_site)
-            __atomic_add_fetch(&w->history->recorder.sites->at[w->site].points, 1, __ATOMIC_RELAXED);
+        count_point(w);
         walk_point(w, 0, &w->image, t, at);
     }
 }

@@ -115,7 +115,7 @@ struct fake *fake_new(uint32_t blocks)
     f->fail_after = UINT32_MAX;
     pthread_mutex_init(&f->mutex, NULL);
     memset(f->arena, 0xa5, f->bytes);
-    memset(f->arena + FAKE_HEADER, 0, MEDIA_LINE_BYTES);
+    memset(f->arena + FAKE_HEADER, 0, 2 * MEDIA_LINE_BYTES);
     f->media.mode = MEDIA_BYTE; /* counts fences, writes nothing back */
     f->space = (struct tree_space){.context = f,
                                    .base = f->arena,

@@ -238,6 +238,7 @@ pa_pool *pool_make(const char *dir)
     pa_options o;
     pa_options_init(&o);
     o.segment_size = 1u << 20;
+    o.flags = PA_NO_BACKGROUND; /* so that counts and places are the same each time */
     pa_pool *pool = NULL;
     CK_OK(pa_create(dir, &o, &pool));
     EXPECT(pool != NULL, "no pool");

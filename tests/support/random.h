@@ -35,4 +35,14 @@ static inline size_t random_size(struct random *r, size_t max)
     return 1 + (size_t)random_below(r, top);
 }
 
+/** min .. max, each power of two equally likely. */
+static inline uint64_t random_log(struct random *r, uint64_t min, uint64_t max)
+{
+    unsigned bits = 0;
+    while ((max / min) >> (bits + 1) != 0)
+        bits++;
+    uint64_t low = min << random_below(r, bits + 1), high = low > max / 2 ? max : 2 * low - 1;
+    return low + random_below(r, high - low + 1);
+}
+
 #endif

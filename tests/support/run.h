@@ -3,7 +3,7 @@
  * run.h -- what every test program shares: main, options, expectations about results and sentences.
  *
  * A test is one libcheck test case of its own name, so CK_RUN_CASE=<name> runs it alone. Options are given as --name=value
- * or as the environment variable PA_TEST_NAME.
+ * or as the environment variable PA_TEST_NAME. --except=name,name leaves tests out, and says so.
  */
 #ifndef TESTS_SUPPORT_RUN_H
 #define TESTS_SUPPORT_RUN_H
@@ -18,6 +18,10 @@ int run_main(int argc, char **argv, const char *name, void (*add)(Suite *s));
 uint64_t run_option(const char *name, uint64_t fallback);
 /** The seed of this run: option "seed", else from the clock; printed by run_main. */
 uint64_t run_seed(void);
+
+/** Make libpmem2 take every file for one on media of this granularity ("CACHE_LINE", "BYTE", "PAGE"; NULL: of what it finds), unless
+ *  option "real_media" says that the media of PA_TEST_DIR are the subject (scripts/daxvm): then nothing is pretended, ever. */
+void run_pretend(const char *granularity);
 
 void run_add(Suite *s, const TTest *test, const char *name, int timeout_seconds);
 /** Add a test as a test case of its own. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "tests/support/run.h"
@@ -51,8 +53,9 @@ static void remove_dead(void)
     while (d != NULL && (e = readdir(d)) != NULL) {
         if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0)
             continue;
-        pid_t pid = (pid_t)strtol(e->d_name + strlen(PREFIX), NULL, 10);
-        if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) {
+        char *end; /* other programs' directories, of mktemp, have letters too */
+        pid_t pid = (pid_t)strtol(e->d_name + strlen(PREFIX), &end, 10);
+        if (*end == '\0' && pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) {
             struct temp_path p = temp_join(parent_dir(), e->d_name);
             remove_tree(p.text);
         }
@@ -91,6 +94,12 @@ void temp_fini(void)
 {
     if (getpid() == base_owner)
         remove_tree(base_path);
+}
+
+bool temp_is_volatile(void)
+{
+    struct statfs s;
+    return statfs(base_path, &s) == 0 && s.f_type == TMPFS_MAGIC;
 }
 
 struct temp_path temp_new(void)

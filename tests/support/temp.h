@@ -19,6 +19,8 @@ int temp_init(void);
 void temp_clean(void);
 void temp_fini(void);
 
+/** Is the base directory on tmpfs, where only processes crash? */
+bool temp_is_volatile(void);
 /** A path in the base directory that does not exist yet. */
 struct temp_path temp_new(void);
 /** dir/name. */

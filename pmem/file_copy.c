@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* file_copy.c -- see file_copy.h. */
+#include "pmem/file_copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+#define COPY_BYTES (1u << 20)
+
+static int before(const struct dir *d, enum file_op op, const char *name, const char *site)
+{
+    return d->hooks == NULL || d->hooks->before == NULL ? 0 : d->hooks->before(d->hooks->context, op, name, site);
+}
+
+static void after(const struct dir *d, enum file_op op, const char *name, uint64_t offset, uint64_t size,
+                  const char *site)
+{
+    if (d->hooks != NULL && d->hooks->after != NULL)
+        d->hooks->after(d->hooks->context, op, name, offset, size, NULL, site);
+}
+
+static int write_all(int fd, uint64_t offset, const char *from, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = pwrite(fd, from, size, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? errno : EIO;
+        from += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int file_write_(struct dir *d, struct file *f, uint64_t offset, const void *from, size_t size, const char *site)
+{
+    int failure = before(d, FILE_OP_WRITE, f->name, site);
+    if (failure == 0)
+        failure = write_all(f->fd, offset, from, size);
+    if (failure != 0)
+        return error_set_errno(failure, "cannot write to %s/%s", d->path, f->name);
+    after(d, FILE_OP_WRITE, f->name, offset, size, site);
+    return 0;
+}
+
+static int copy_content(struct dir *from, struct file *in, struct dir *to, struct file *out)
+{
+    char *buffer = malloc(COPY_BYTES);
+    if (buffer == NULL)
+        return error_set(PA_ENOMEM, "no memory to copy %s/%s", from->path, in->name);
+    int code = 0;
+    for (uint64_t done = 0; code == 0 && done < in->size; done += COPY_BYTES) {
+        size_t n = in->size - done < COPY_BYTES ? (size_t)(in->size - done) : COPY_BYTES;
+        code = file_read(from, in, done, buffer, n);
+        if (code == 0)
+            code = file_write(to, out, done, buffer, n);
+    }
+    free(buffer);
+    return code;
+}
+
+/* The copy is durable before the original goes. */
+static int copy_over(struct dir *from, struct dir *to, const char *name)
+{
+    struct file in = {.fd = -1}, out = {.fd = -1};
+    int code = file_open(from, &in, name);
+    if (code != 0)
+        return code;
+    code = dir_unlink(to, name, false); /* what a copy that was cut off has left */
+    if (code == 0)
+        code = file_create(to, &out, name, in.size, true);
+    if (code == 0)
+        code = copy_content(from, &in, to, &out);
+    if (code == 0)
+        code = file_sync(to, &out);
+    if (code == 0)
+        code = dir_sync(to);
+    if (code == 0)
+        code = dir_unlink(from, name, false);
+    file_close(from, &in);
+    file_close(to, &out);
+    return code;
+}
+
+int dir_move(struct dir *from, struct dir *to, const char *name)
+{
+    int failure = before(from, FILE_OP_RENAME, name, MEDIA_SITE);
+    if (failure == 0 && renameat(from->fd, name, to->fd, name) != 0)
+        failure = errno;
+    int code = 0;
+    if (failure == EXDEV)
+        code = copy_over(from, to, name);
+    else if (failure != 0 && !(failure == ENOENT && faccessat(to->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0))
+        return error_set_errno(failure, "cannot move %s/%s to %s", from->path, name, to->path);
+    if (code == 0)
+        code = dir_sync(to);
+    return code == 0 ? dir_sync(from) : code;
+}

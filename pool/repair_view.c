@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* repair_view.c -- the view: pool file and table mapped privately, and which files there are. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "pool/repair.h"
+
+/* Number in the name of a segment's or a huge block's file, spelled as the library does. */
+static bool parse_name(const struct pm_superblock *geometry, const char *name, bool *ret_huge, uint32_t *ret_slot)
+{
+    char exact[32];
+    unsigned slot;
+    *ret_huge = sscanf(name, "huge-%8x.pa", &slot) == 1;
+    if (!*ret_huge && sscanf(name, "segment-%8x.pa", &slot) != 1)
+        return false;
+    *ret_slot = slot;
+    if (*ret_huge)
+        segment_huge_name(exact, geometry, slot);
+    else
+        segment_name(exact, geometry, slot);
+    return strcmp(exact, name) == 0;
+}
+
+static int note_file(const char *name, void *arg)
+{
+    struct repair *r = arg;
+    bool huge;
+    uint32_t slot;
+    if (parse_name(&r->manager.geometry, name, &huge, &slot) && slot < r->slots)
+        (huge ? r->huge_present : r->segment_present)[slot] = 1;
+    return 0;
+}
+
+static int set_up_manager(struct repair *r, const struct pm_superblock *s)
+{
+    struct manager *m = &r->manager;
+    *m = (struct manager){.dir = &r->view_dir, .pool_file = &r->view_file, .media = &r->media, .geometry = *s};
+    lock_init(&m->lock, LOCK_RANK_MANAGER);
+    pthread_cond_init(&m->made, NULL);
+    m->table = (uint64_t *)((char *)r->view_file.address + s->table_offset);
+    m->base = r->view_dir.base;
+    m->shift = log2_floor(s->segment_size);
+    m->first_slot = superblock_own_slots(s);
+    uint64_t reached = r->view_dir.reserved_bytes >> m->shift;
+    m->slots = reached < s->slots ? (uint32_t)reached : s->slots;
+    atomic_store(&m->slots_end, m->slots);
+    m->segments = calloc(m->slots, sizeof *m->segments);
+    r->slots = s->slots;
+    r->segment_present = calloc(r->slots, 1);
+    r->huge_present = calloc(r->slots, 1);
+    r->pending = calloc(r->slots, sizeof *r->pending);
+    r->seal = calloc(s->lanes, sizeof *r->seal);
+    if (m->segments == NULL || r->segment_present == NULL || r->huge_present == NULL || r->pending == NULL ||
+        r->seal == NULL)
+        return error_set(PA_ENOMEM, "no memory to repair %s", r->path);
+    return dir_foreach(&r->view_dir, note_file, r);
+}
+
+int repair_view_open(struct repair *r)
+{
+    struct pm_superblock s;
+    r->media = (struct media){.mode = MEDIA_PROCESS, .read_only = true};
+    int code = dir_open(&r->view_dir, r->path, false, true, NULL);
+    if (code == 0)
+        code = file_open(&r->view_dir, &r->view_file, POOL_FILE_NAME);
+    if (code == 0)
+        code = repair_superblock(r, &s);
+    if (code == 0 && s.directories != 0)
+        code = error_set(PA_ENOTSUP,
+                         "the pool in %s has further directories (dir-1 ...); such pools cannot be repaired in this "
+                         "version; restore it from a backup",
+                         r->path);
+    if (code == 0)
+        code = dir_reserve(&r->view_dir, (uint64_t)s.slots * s.segment_size,
+                           (uint64_t)superblock_own_slots(&s) * s.segment_size, s.segment_size);
+    if (code == 0)
+        code = file_map(&r->view_dir, &r->view_file, 0);
+    return code == 0 ? set_up_manager(r, &s) : code;
+}
+
+void repair_view_close(struct repair *r)
+{
+    struct manager *m = &r->manager;
+    if (m->dir != NULL) {
+        m->free_list = m->retired = NULL;
+        manager_close(m);
+        m->dir = NULL;
+    }
+    free(r->segment_present);
+    free(r->huge_present);
+    free(r->pending);
+    free(r->seal);
+    free(r->pairs);
+    r->segment_present = r->huge_present = NULL;
+    r->pending = NULL;
+    r->seal = NULL;
+    r->pairs = NULL;
+    file_close(&r->view_dir, &r->view_file);
+    dir_close(&r->view_dir);
+}
+
+/* --- strays --------------------------------------------------------------------------------------------------------------- */
+
+static int find_stray(const char *name, void *arg)
+{
+    struct repair *r = arg;
+    bool huge;
+    uint32_t slot;
+    unsigned number;
+    if (strcmp(name, POOL_FILE_NAME_NEW) == 0) {
+        repair_move(r, name);
+        repair_did(r, "%s was left by a creation that was cut off; moved away", name);
+        return 0;
+    }
+    if (sscanf(name, "huge-%8x.pa", &number) != 1 && sscanf(name, "segment-%8x.pa", &number) != 1)
+        return 0;
+    if (parse_name(&r->manager.geometry, name, &huge, &slot) && slot < r->slots) {
+        uint64_t word = r->manager.table[slot];
+        bool used = slot >= r->manager.first_slot && segment_word_is_valid(word, slot) &&
+                    segment_word_state(word) != SEGMENT_STATE_FREE &&
+                    huge == (segment_word_kind(word) == SEGMENT_KIND_HUGE);
+        if (used || r->pending[slot])
+            return 0;
+    }
+    if (strlen(name) >= REPAIR_NAME_BYTES) {
+        repair_note(r, "%s belongs to no slot; its name is too long, remove it", name);
+        return 0;
+    }
+    repair_move(r, name);
+    repair_did(r, "%s belongs to no slot of the pool; moved away", name);
+    return 0;
+}
+
+void repair_find_strays(struct repair *r)
+{
+    int code = dir_foreach(&r->view_dir, find_stray, r);
+    if (code != 0)
+        repair_fail(r, code);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_call_fault.c -- every system call of the library fails, or is interrupted, in turn (tests/fault/run.h).
+ *
+ * Whatever the library answers, the answer is honest; what failed has changed nothing; the same again without the fault works, and
+ * so does a crash at that moment.
+ */
+#include "tests/fault/run.h"
+
+int main(int argc, char **argv)
+{
+    return fault_main(argc, argv, "call_fault", FAULT_CALL);
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_dirs.c -- pools whose files are spread over several directories. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pool/pool.h"
+#include "tests/support/owners.h"
+#include "tests/support/run.h"
+#include "tests/support/temp.h"
+
+#define MIB  (1u << 20)
+#define DIRS 3u
+
+/* A pool's directory and the further ones. */
+struct places {
+    struct temp_path main, more[DIRS];
+    const char *dirs[DIRS];
+};
+
+static struct places places_new(void)
+{
+    struct places p = {.main = temp_new()};
+    for (unsigned i = 0; i < DIRS; i++)
+        p.more[i] = temp_new();
+    return p;
+}
+
+static pa_options options_with(struct places *p, unsigned n)
+{
+    pa_options o;
+    pa_options_init(&o);
+    o.segment_size = MIB;
+    o.flags = PA_NO_BACKGROUND;
+    for (unsigned i = 0; i < DIRS; i++)
+        p->dirs[i] = p->more[i].text;
+    o.dirs = p->dirs;
+    o.ndirs = n;
+    return o;
+}
+
+static pa_pool *create(struct places *p)
+{
+    pa_options o = options_with(p, DIRS);
+    pa_pool *pool = NULL;
+    CK_OK(pa_create(p->main.text, &o, &pool));
+    return pool;
+}
+
+static size_t count(const char *dir, const char *prefix)
+{
+    char names[64][64];
+    return temp_list(dir, prefix, names, 64);
+}
+
+static void fill(const struct owners *o, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t size = i % 50 == 7 ? 2 * MIB : 40000;
+        CK_OK(pa_allocate(o->pool, owners_at(o, i), size));
+        block_fill(pa_direct(o->pool, *owners_at(o, i)), size, i);
+    }
+}
+
+static void verify(const struct owners *o, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ck_assert(block_is(pa_direct(o->pool, *owners_at(o, i)), i % 50 == 7 ? 2 * MIB : 40000, i));
+    owners_verify(o);
+}
+
+START_TEST(files_are_spread_over_all_directories_and_found_again)
+{
+    struct places p = places_new();
+    pa_pool *pool = create(&p);
+    struct owners o;
+    CK_OK(owners_open(&o, pool, 400));
+    fill(&o, 300);
+    size_t segments = count(p.main.text, "segment-"), huge = count(p.main.text, "huge-");
+    for (unsigned i = 0; i < DIRS; i++) {
+        ck_assert_uint_ge(count(p.more[i].text, "segment-"), 1);
+        segments += count(p.more[i].text, "segment-");
+        huge += count(p.more[i].text, "huge-");
+        ck_assert_uint_eq(count(p.more[i].text, "member.pa"), 1);
+    }
+    pa_stats s;
+    CK_OK(pa_get_stats(pool, &s));
+    ck_assert_uint_eq(s.segment_files, segments);
+    ck_assert_uint_eq(s.huge_files, huge);
+    ck_assert_uint_ge(huge, 6);
+    pool_abandon(pool);
+    pool = pool_reopen(p.main.text); /* without a word about directories */
+    CK_OK(owners_open(&o, pool, 400));
+    verify(&o, 300);
+    CK_OK(owners_free_all(&o));
+    CK_OK(pa_defragment(pool, UINT64_MAX, NULL));
+    for (unsigned i = 0; i < DIRS; i++)
+        ck_assert_uint_eq(count(p.more[i].text, "huge-"), 0);
+    owners_verify(&o);
+    pool_finish(pool, p.main.text);
+}
+END_TEST
+
+START_TEST(a_directory_that_moved_is_named_at_open)
+{
+    struct places p = places_new();
+    pa_pool *pool = create(&p);
+    struct owners o;
+    CK_OK(owners_open(&o, pool, 400));
+    fill(&o, 300);
+    CK_OK(pa_close(pool));
+    struct temp_path moved = temp_new();
+    ck_assert_int_eq(rename(p.more[1].text, moved.text), 0);
+    pool = NULL;
+    CK_FAILS(pa_open(p.main.text, NULL, &pool), PA_ENOENT, "dir-2");
+    char *report = NULL;
+    ck_assert_int_ne(pa_check(p.main.text, &report), 0);
+    ck_assert_ptr_nonnull(strstr(report, "dir-2"));
+    free(report);
+    pa_options options = options_with(&p, DIRS);
+    p.dirs[1] = p.more[2].text; /* a member, but another number */
+    CK_FAILS(pa_open(p.main.text, &options, &pool), PA_EINVAL, p.more[2].text);
+    p.dirs[1] = moved.text;
+    CK_OK(pa_open(p.main.text, &options, &pool));
+    CK_OK(owners_open(&o, pool, 400));
+    verify(&o, 300);
+    pool_finish(pool, p.main.text);
+    pool = pool_reopen(p.main.text); /* the link stays */
+    pool_finish(pool, p.main.text);
+    options.ndirs = DIRS - 1;
+    CK_FAILS(pa_open(p.main.text, &options, &pool), PA_EINVAL, p.main.text);
+}
+END_TEST
+
+START_TEST(a_directory_of_another_pool_is_refused)
+{
+    struct places p = places_new(), q = places_new();
+    pool_finish(create(&p), p.main.text);
+    pa_pool *pool = NULL;
+    pa_options options = options_with(&q, DIRS);
+    q.dirs[2] = p.more[0].text; /* a member of p */
+    CK_FAILS(pa_create(q.main.text, &options, &pool), PA_EEXIST, p.more[0].text);
+    q.dirs[2] = p.main.text;
+    CK_FAILS(pa_create(q.main.text, &options, &pool), PA_EEXIST, p.main.text);
+    q.dirs[2] = q.main.text;
+    CK_FAILS(pa_create(q.main.text, &options, &pool), PA_EEXIST, q.main.text);
+    q.dirs[2] = q.more[0].text;
+    CK_FAILS(pa_create(q.main.text, &options, &pool), PA_EINVAL, q.more[0].text);
+    CK_FAILS(pa_create(p.more[1].text, NULL, &pool), PA_EEXIST, p.main.text);
+    options.ndirs = PA_DIRS_MAX + 1;
+    CK_FAILS(pa_create(q.main.text, &options, &pool), PA_EINVAL, NULL);
+    options = options_with(&q, DIRS);
+    q.dirs[0] = NULL;
+    CK_FAILS(pa_create(q.main.text, &options, &pool), PA_EINVAL, NULL);
+    pool = create(&q); /* what failed has left nothing in the way */
+    pool_finish(pool, q.main.text);
+    pool_check_sound(p.main.text);
+}
+END_TEST
+
+/* Fails, or ends, at the n-th file operation. */
+struct stopper {
+    unsigned left;
+    bool hit;
+};
+
+static int stop(void *context, enum file_op op, const char *name, const char *site)
+{
+    struct stopper *s = context;
+    (void)op;
+    (void)name;
+    (void)site;
+    if (s->left-- != 0)
+        return 0;
+    _exit(7);
+}
+
+START_TEST(a_creation_that_was_cut_off_anywhere_is_begun_again)
+{
+    struct places p = places_new();
+    bool ended = false;
+    for (unsigned n = 0; !ended; n++) {
+        pid_t child = fork();
+        if (child == 0) {
+            struct stopper s = {.left = n};
+            struct file_hooks hooks = {.context = &s, .before = stop};
+            struct pool_params params = {.hooks = &hooks};
+            pa_options o = options_with(&p, DIRS);
+            pa_pool *pool = NULL;
+            _exit(pool_create_ex(p.main.text, &o, &params, &pool) == 0 ? 0 : 1);
+        }
+        int status = 0;
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        ck_assert(status == 0 || status == 7);
+        ended = status == 0;
+        pa_pool *pool = NULL;
+        if (pa_open(p.main.text, NULL, &pool) == 0) {
+            pool_finish(pool, p.main.text);
+            temp_remove(p.main.text);
+            for (unsigned i = 0; i < DIRS; i++)
+                temp_remove(p.more[i].text);
+        } else if (n % 2 == 0) { /* else the next attempt finds what this one left */
+            pool = create(&p);
+            pool_finish(pool, p.main.text);
+            temp_remove(p.main.text);
+            for (unsigned i = 0; i < DIRS; i++)
+                temp_remove(p.more[i].text);
+        }
+    }
+}
+END_TEST
+
+/* ENOSPC for every file in one directory. */
+static int full(void *context, enum file_op op, const char *name, const char *site)
+{
+    const char *prefix = context;
+    (void)site;
+    return op == FILE_OP_ALLOCATE && strncmp(name, prefix, strlen(prefix)) == 0 ? ENOSPC : 0;
+}
+
+START_TEST(a_full_directory_leaves_the_others)
+{
+    struct places p = places_new();
+    char directory[] = "dir-2/";
+    struct file_hooks hooks = {.context = directory, .before = full};
+    struct pool_params params = {.hooks = &hooks};
+    pa_options options = options_with(&p, DIRS);
+    pa_pool *pool = NULL;
+    CK_OK(pool_create_ex(p.main.text, &options, &params, &pool));
+    struct owners o;
+    CK_OK(owners_open(&o, pool, 400));
+    fill(&o, 300);
+    verify(&o, 300);
+    ck_assert_uint_eq(count(p.more[1].text, "segment-"), 0);
+    ck_assert_uint_eq(count(p.more[1].text, "huge-"), 0);
+    pool_finish(pool, p.main.text);
+}
+END_TEST
+
+static void add(Suite *s)
+{
+    ADD(s, files_are_spread_over_all_directories_and_found_again, 30);
+    ADD(s, a_directory_that_moved_is_named_at_open, 30);
+    ADD(s, a_directory_of_another_pool_is_refused, 30);
+    ADD(s, a_creation_that_was_cut_off_anywhere_is_begun_again, 60);
+    ADD(s, a_full_directory_leaves_the_others, 30);
+}
+
+int main(int argc, char **argv)
+{
+    return run_main(argc, argv, "dirs", add);
+}
