@@ -92,7 +92,7 @@ struct pm_tree_header {
     uint64_t logs;         /* 40 */
     uint64_t reserved;     /* 48 */
     uint64_t checksum;     /* 56: tree_header_checksum() */
-    uint64_t generation;   /* 64: number of opens; 0 = never finished one */
+    uint64_t generation;   /* 64: number of opens, less what power failures took back; 0 = never finished one */
     uint64_t closed;       /* 72: generation that was closed last: if it is the last one, nothing is in a cache */
     uint64_t reserved1[6]; /* 80 */
     struct pm_tree_log log[TREE_LOGS]; /* 128 */

@@ -32,7 +32,7 @@ static struct pm_tree_header constants(const struct tree *t)
  * 0 the owner of the block names it            | two lines, all zero        | from 1
  * 1 everything but the first line; fence       | an empty head, idle logs   | from 1
  * 2 the first line, magic last                 | maybe a prefix             | magic 0 and generation 0: from 1
- * 3 settle, fence; generation 1, fence         | the tree                   | as any recovery
+ * 3 settle, fence                              | the tree                   | as any recovery
  */
 static void format(const struct tree *t, struct media_tally *tally)
 {
@@ -80,8 +80,12 @@ static int check_header(const struct tree *t)
     return 0;
 }
 
-/* From here on no lock word that an earlier open left on media means anything, and the tree is not closed. */
-static void begin_generation(struct tree *t, struct media_tally *tally)
+/*
+ * From here on no lock word that an earlier open left on media means anything, and the tree is not closed. Not written back: if
+ * power fails and brings the old line back, the next open counts to this generation again, but voids its lock words
+ * (check_leaves); and a tree that is called closed again needs no settle, for nothing is in caches only then.
+ */
+static void begin_generation(struct tree *t)
 {
     struct pm_tree_header *h = t->header;
     if (t->rule == TREE_RULE_LOG) {
@@ -92,8 +96,7 @@ static void begin_generation(struct tree *t, struct media_tally *tally)
             t->generation = 1;
     }
     media_store64(t->media, &h->generation, t->rule == TREE_RULE_LOG ? 1 : t->generation);
-    media_store64(t->media, &h->closed, 0);
-    media_persist(t->media, tally, &h->generation, MEDIA_LINE_BYTES); /* before any leaf is locked or changed */
+    media_store64(t->media, &h->closed, 0); /* before any leaf changes: all of it is seen when only the process dies */
 }
 
 /* Not written back: if the word does not arrive, the next open does what it need not. */
@@ -250,7 +253,8 @@ static int settle(struct tree *t, struct media_tally *tally)
     int code = walk_leaves(t, &w);
     for (size_t i = 0; i < w.count; i++)
         media_flush(t->media, tally, w.leaves[i], sizeof *w.leaves[i]);
-    media_drain(t->media, tally); /* before the generation says that the first line is there */
+    media_drain(t->media,
+                tally); /* before the generation says that the first line is there, and before any of it is acted on */
     free(w.leaves);
     free(w.lows);
     return code;
@@ -268,7 +272,7 @@ static int recover(struct tree *t, struct media_tally *tally)
         code = settle(t, tally);
     if (code != 0)
         return code;
-    begin_generation(t, tally);
+    begin_generation(t);
     for (unsigned i = 0; code == 0 && i < TREE_LOGS; i++)
         code = tree_log_recover(t, i, tally);
     if (code != 0)

@@ -299,6 +299,9 @@ static void own(const struct tree *t, struct pm_tree_log *log, pa_off leaf)
  * 6 inner nodes (DRAM)                               |                     | rebuilt at open
  *
  * In the micro-log's line owner is stored after left: while owner is not whole, or right still in the list, left is set.
+ *
+ * Rule LOG: right's LSN stays as it is. The log's older entries may be redone on right while it is allocated: before the merge is
+ * redone they restore its entries; afterwards right is nobody's, and its next use begins with a newer LSN.
  */
 bool tree_merge(struct tree *t, struct pm_tree_leaf *left, struct pm_tree_leaf *right, uint64_t lsn,
                 struct media_tally *tally)
@@ -314,10 +317,6 @@ bool tree_merge(struct tree *t, struct pm_tree_leaf *left, struct pm_tree_leaf *
     decide(t, log, TREE_LOG_MERGE, tree_off_of(t, left), tree_off_of(t, right), after);
     own(t, log, tree_off_of(t, right));
     flush_log(t, log, tally);
-    if (t->rule == TREE_RULE_LOG) {
-        media_store64(t->media, &right->lsn, lsn); /* the log's older entries are nothing to it any more */
-        media_flush(t->media, tally, right, MEDIA_LINE_BYTES);
-    }
     bool done = merge_commit(t, left, right, after, lsn, tally);
     pa_assert(done);
     (void)done;

@@ -23,7 +23,6 @@ FOLDERS = ["log", "segment", "fptree", "small", "big", "huge", "recovery", "pool
 # Functions with a place that no scenario passes, and why, or who does.
 ELSEWHERE = {
     "abandon_growth": "a file operation fails: suite fault",
-    "check_leaves": "damaged lock words: fuzz_replay",
     "create_in": "a file operation fails: suite fault",
     "uncreate": "a file operation fails: suite fault",
     "superblock_create": "a file operation fails: suite fault",
