@@ -164,13 +164,14 @@ static int open_segments(struct manager *m)
 
 /* --- open ----------------------------------------------------------------------------------------------------------------- */
 
-/* What a killed process left in caches only, this open has already acted upon; so it must not be lost any more. The
- * fence is recovery_run's first. */
+/* What a killed process left in caches only, this open has already acted upon; so it must not be lost any more. That is the whole
+ * table: the words of slots without a file too, since a deletion goes on from one, and a huge file may cover another. The fence is
+ * recovery_run's first. */
 static int make_open_durable(struct manager *m)
 {
     if (m->media->read_only)
         return 0;
-    media_flush(m->media, &m->tally, m->table, atomic_load(&m->slots_end) * sizeof *m->table);
+    media_flush(m->media, &m->tally, m->table, m->geometry.slots * sizeof *m->table);
     return m->media->mode == MEDIA_PROCESS ? 0 : members_sync(m->dir, &m->geometry);
 }
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "segment/provider.h"
+
 static int failed(struct history *h, const char *what, int code)
 {
     return history_fail(h, "%s failed with %d: %s", what, code, pa_errormsg());
@@ -373,6 +375,27 @@ int poolside_segment_in_cache(struct history *h)
     history_end(h, op);
     if (code != 0)
         return failed(h, "manager_acquire", code);
+    return poolside_kill(h);
+}
+
+int poolside_deletion_in_cache(struct history *h, uint32_t slot, bool removed)
+{
+    struct poolside *p = poolside_of(h);
+    struct manager *m = &p->pool->manager;
+    struct media_tally t = {0};
+    uint64_t deleting = segment_word(SEGMENT_STATE_DELETING, SEGMENT_KIND_NONE, 0, slot);
+    int code = 0;
+    size_t op =
+        history_begin(h, "segment %u is deleted, and its %s word not written back", slot, removed ? "last" : "first");
+    h->recorder.dying = !removed;
+    provider_set_word(m, &t, slot, deleting);
+    h->recorder.dying = true;
+    if (removed)
+        code = provider_remove_file(m, &t, slot);
+    h->recorder.dying = false;
+    history_end(h, op);
+    if (code != 0)
+        return failed(h, "provider_remove_file", code);
     return poolside_kill(h);
 }
 

@@ -106,6 +106,9 @@ int poolside_dirty(struct history *h, uint32_t cell);
 int poolside_spare(struct history *h);
 /** After it: the small allocator takes that segment; the process is killed before its word of the table is written back. */
 int poolside_segment_in_cache(struct history *h);
+/** Delete a free segment; the process is killed before the word that announces it is written back, or (removed) the word that ends
+ *  it. */
+int poolside_deletion_in_cache(struct history *h, uint32_t slot, bool removed);
 /** pa_defragment. must: there is something to give back. */
 int poolside_defragment(struct history *h, uint64_t target_bytes, bool must);
 /** The program copies an owner pointer into another owner cell and nulls the first. */

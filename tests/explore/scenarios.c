@@ -54,6 +54,8 @@ const struct scenario *const scenarios[] = {
     &scenario_holes_small,
     &scenario_deletion,
     &scenario_deletion_small,
+    &scenario_deletion_begun,
+    &scenario_deletion_ended,
     &scenario_huge,
     &scenario_huge_takeover,
     &scenario_huge_grow,

@@ -22,7 +22,7 @@ extern const struct scenario scenario_create, scenario_root, scenario_root_dirty
 
 /* scenarios_space.c */
 extern const struct scenario scenario_coalesce, scenario_holes_big, scenario_holes_small, scenario_deletion,
-    scenario_deletion_small, scenario_spare;
+    scenario_deletion_small, scenario_deletion_begun, scenario_deletion_ended, scenario_spare;
 
 /* scenarios_huge.c */
 extern const struct scenario scenario_huge, scenario_huge_takeover, scenario_huge_grow, scenario_huge_sparse,

@@ -152,6 +152,43 @@ static int run_spare(struct history *h)
     return poolside_close(h);
 }
 
+/* A huge block in slots 2 .. 6 or 7, a free segment in slot 8, whose word is in the next line of the table. */
+static int make_segment_8(struct history *h, unsigned more_slots)
+{
+    poolside_new(h, 1, 16, 20, 1);
+    TRY(poolside_create(h, 6));
+    TRY(poolside_alloc(h, poolside_owner(0), 300));
+    TRY(poolside_alloc(h, poolside_owner(1), (more_slots << 20) + 1000));
+    if (more_slots == 4)
+        TRY(poolside_alloc(h, poolside_owner(2), 1000000));
+    TRY(poolside_spare(h));
+    return 0;
+}
+
+/* A process died in the deletion of the highest segment, before the announcement was written back. */
+static int run_deletion_begun(struct history *h)
+{
+    TRY(make_segment_8(h, 5));
+    TRY(poolside_deletion_in_cache(h, 8, false));
+    history_from_here(h);
+    TRY(poolside_open(h, 1));
+    return poolside_close(h);
+}
+
+/* The same, before the end of the deletion was written back. A huge block then covers its slot. */
+static int run_deletion_ended(struct history *h)
+{
+    TRY(make_segment_8(h, 4));
+    TRY(poolside_free(h, poolside_owner(2)));
+    TRY(poolside_deletion_in_cache(h, 8, true));
+    history_from_here(h);
+    TRY(poolside_open(h, 1));
+    TRY(poolside_alloc(h, poolside_owner(3), 1500000));
+    return poolside_close(h);
+}
+
+POOL_SCENARIO(deletion_begun, "a deletion whose announcement a killed process left in the cache", 16);
+POOL_SCENARIO(deletion_ended, "a deletion whose end a killed process left in the cache", 16);
 POOL_SCENARIO(spare, "segments are made ahead of need", 16);
 POOL_SCENARIO(coalesce, "big blocks are freed beside free ones on either side", 0);
 POOL_SCENARIO(holes_big, "holes in big segments are punched and filled", 16);
