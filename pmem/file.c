@@ -374,15 +374,34 @@ static void file_init(struct file *f, const char *name)
     snprintf(f->name, sizeof f->name, "%s", name);
 }
 
-/* Space for [offset, offset + size), the file growing if needed; 0 or an errno value. */
+/* The file grows if needed. File systems without extents get zeros written. 0 or an errno value. */
+static int reserve_part(int fd, uint64_t offset, uint64_t size)
+{
+    int result = fallocate(fd, 0, (off_t)offset, (off_t)size) == 0 ? 0 : errno;
+    return result == EOPNOTSUPP ? posix_fallocate(fd, (off_t)offset, (off_t)size) : result;
+}
+
+/* tmpfs takes back what an interrupted fallocate had reserved (Linux before 6.18, for any signal). Under a timer that comes more often
+ * than the whole takes, the whole would never be done; so each interruption halves what is asked for at once. */
+#define SPACE_PART_MIN 65536u
+
+/* Space for [offset, offset + size); 0 or an errno value. */
 static int reserve_space(int fd, uint64_t offset, uint64_t size)
 {
-    int result = AGAIN(fallocate(fd, 0, (off_t)offset, (off_t)size)) == 0 ? 0 : errno;
-    if (result == EOPNOTSUPP) /* file systems without extents: written zero by zero */
-        do
-            result = posix_fallocate(fd, (off_t)offset, (off_t)size);
-        while (result == EINTR);
-    return result;
+    uint64_t part = size;
+    while (size != 0) {
+        int result = reserve_part(fd, offset, part);
+        if (result != 0 && result != EINTR)
+            return result;
+        if (result == 0) {
+            offset += part;
+            size -= part;
+        } else if (part > SPACE_PART_MIN) {
+            part = round_up(part / 2, SPACE_PART_MIN);
+        }
+        part = part < size ? part : size;
+    }
+    return 0;
 }
 
 int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size, bool sparse, const char *site)

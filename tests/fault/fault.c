@@ -280,6 +280,11 @@ bool fault_interrupts(enum fault_call call)
     return true;
 }
 
+bool fault_interrupts_always(uint64_t bytes)
+{
+    return now.interrupt && atomic_load(&armed) && bytes > 65536;
+}
+
 size_t fault_transfer_limit(size_t size)
 {
     return now.interrupt && atomic_load(&armed) && size > 7 ? size / 3 : size;

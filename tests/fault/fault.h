@@ -78,6 +78,8 @@ void fault_note_limit(struct fault *f);
 int fault_ask(enum fault_source source, int op, const char *name, const char *site);
 /** True if an interruptible call is to be interrupted now: twice before each success. */
 bool fault_interrupts(enum fault_call call);
+/** Under interruption, is a call for so many bytes of space interrupted however often it comes, as by a fast timer? */
+bool fault_interrupts_always(uint64_t bytes);
 /** Under interruption, how much of a read or write is done: less than was asked for. */
 size_t fault_transfer_limit(size_t size);
 

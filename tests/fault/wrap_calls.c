@@ -109,12 +109,18 @@ int __wrap_fsync(int fd)
 int __wrap_fallocate64(int fd, int mode, off64_t offset, off64_t size)
 {
     enum fault_call call = (mode & FALLOC_FL_PUNCH_HOLE) != 0 ? CALL_PUNCH : CALL_FALLOCATE;
+    if (call == CALL_FALLOCATE && fault_interrupts_always((uint64_t)size)) {
+        errno = EINTR;
+        return -1;
+    }
     return interrupted(call) || ask(call, "") != 0 ? -1 : __real_fallocate64(fd, mode, offset, size);
 }
 
 /* What a file system without fallocate gets; returns its error. */
 int __wrap_posix_fallocate64(int fd, off64_t offset, off64_t size)
 {
+    if (fault_interrupts_always((uint64_t)size))
+        return EINTR;
     if (interrupted(CALL_FALLOCATE) || ask(CALL_FALLOCATE, "") != 0)
         return errno;
     return __real_posix_fallocate64(fd, offset, size);
