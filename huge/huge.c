@@ -39,7 +39,7 @@ static int prepare_in(struct manager *m, size_t size, size_t alignment, int dire
 /* One directory's file system may be full, and another's not. */
 int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
 {
-    int code = prepare_in(m, size, alignment, -1, ret);
+    int code = prepare_in(m, size, alignment, ANY_DIRECTORY, ret);
     for (int k = 0; code == PA_ENOSPC && m->geometry.directories != 0 && k <= m->geometry.directories; k++)
         code = prepare_in(m, size, alignment, k, ret);
     return code;

@@ -16,7 +16,8 @@
 
 #include "segment/owner.h"
 
-/** Make the file of a block, durable but not yet allocated to anybody. No lock is held. PA_ENOSPC, PA_ENOMEM. */
+/** Make the file of a block, durable but not yet allocated to anybody. No lock is held. PA_EINVAL above HUGE_SIZE_MAX,
+ *  PA_ENOSPC, PA_ENOMEM. */
 int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret);
 /** Give the prepared block to *dst, all or nothing. The core is locked. */
 void huge_alloc(struct manager *m, struct core *core, struct segment *s, pa_pptr *dst);

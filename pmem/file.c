@@ -582,9 +582,10 @@ static enum file_way way_of(const struct dir *d, const struct file *f)
 
 static int map_directly(struct dir *d, const struct file *f, uint64_t from, uint64_t size, uint64_t offset)
 {
+    /* Private without reserve: only few pages are ever copied, and a pool may be larger than the memory. */
     static const int flags[] = {[FILE_WAY_SYNC] = MAP_SHARED_VALIDATE | MAP_SYNC,
                                 [FILE_WAY_SHARED] = MAP_SHARED,
-                                [FILE_WAY_PRIVATE] = MAP_PRIVATE};
+                                [FILE_WAY_PRIVATE] = MAP_PRIVATE | MAP_NORESERVE};
     if (offset + size > d->reserved_bytes)
         return error_set(PA_ECORRUPT, "%s/%s would lie outside the pool's address range", d->path, f->name);
     if (mmap(d->base + offset, size, PROT_READ | PROT_WRITE, flags[d->way] | MAP_FIXED, f->fd, (off_t)from) !=

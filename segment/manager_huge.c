@@ -115,6 +115,9 @@ static int claim_run(struct manager *m, const struct run *run, struct segment **
 int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, int directory, struct segment **ret)
 {
     struct run run;
+    if (size > HUGE_SIZE_MAX)
+        return error_set(PA_EINVAL, "a block of %llu bytes is larger than a huge file can be (%llu bytes)",
+                         (unsigned long long)size, (unsigned long long)HUGE_SIZE_MAX);
     lock_acquire(&m->lock);
     int code = find_run(m, size, alignment, directory, &run)
                    ? claim_run(m, &run, ret)
@@ -286,6 +289,8 @@ static int extend_file(struct manager *m, struct segment *s, uint64_t used, uint
  */
 int manager_huge_grow(struct manager *m, struct segment *s, uint64_t size)
 {
+    if (size > HUGE_SIZE_MAX)
+        return error_set(PA_ENOSPC, "huge file %u cannot grow to %llu bytes", s->slot, (unsigned long long)size);
     pa_off place = (pa_off)s->slot << m->shift;
     uint64_t lead = atomic_load(&s->block) - place;
     uint64_t used = atomic_load(&s->end) - place;

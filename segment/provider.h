@@ -37,7 +37,6 @@ static inline bool slot_is_free(const struct manager *m, uint32_t slot)
     /* A huge block's word may just be changed by its core; not to or from zero. */
     return __atomic_load_n(&m->table[slot], __ATOMIC_RELAXED) == 0 && (s == NULL || s->slot == slot);
 }
-#define ANY_DIRECTORY (-1)
 /** Does a slot's file lie in the directory of that number (members.h)? */
 static inline bool slot_is_in(const struct manager *m, uint32_t slot, int directory)
 {

@@ -112,7 +112,9 @@ uint32_t manager_free_count(struct manager *m);
 
 /* --- files of huge blocks: a step each, in this order; huge/ puts the protocol together --- */
 /** Claim a run of free slots for a block of size bytes at a multiple of alignment (a power of two up to DIR_BASE_ALIGNMENT), and
- *  announce the file, in the directory of that number or in any (-1). Durable on return. PA_ENOSPC, PA_ENOMEM. */
+ *  announce the file, in the directory of that number or in ANY_DIRECTORY. Durable on return. PA_EINVAL above HUGE_SIZE_MAX, PA_ENOSPC,
+ *  PA_ENOMEM. */
+#define ANY_DIRECTORY (-1)
 int manager_huge_claim(struct manager *m, uint64_t size, uint64_t alignment, int directory, struct segment **ret);
 /** Make and map the claimed file. Durable on return; on failure the claim is given up. */
 int manager_huge_create(struct manager *m, struct segment *s);

@@ -133,6 +133,8 @@ _Static_assert(sizeof(struct pm_segment_header) == 64, "one line");
  *   bits 48..63  checksum of the other bits and the slot number
  */
 #define HUGE_PAGE_BYTES 4096u
+/** Largest block: the extent word counts fewer than 2^32 pages, and the block's alignment may leave 2 MiB before it. */
+#define HUGE_SIZE_MAX ((UINT64_C(16) << 40) - (UINT64_C(4) << 20))
 static inline uint64_t huge_extent(uint64_t file_bytes, uint64_t block_offset, uint32_t slot)
 {
     uint64_t low = file_bytes / HUGE_PAGE_BYTES | block_offset / HUGE_PAGE_BYTES << 32;

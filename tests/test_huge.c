@@ -276,6 +276,36 @@ START_TEST(a_size_beyond_the_address_range_is_refused)
 }
 END_TEST
 
+/* The extent word of a huge file counts 2^32 pages at the most; the address range of large segments is longer. */
+START_TEST(a_block_larger_than_a_huge_file_can_be_is_refused)
+{
+    struct temp_path dir = temp_new();
+    pa_options options;
+    pa_options_init(&options);
+    options.segment_size = 16ull << 30;
+    options.flags = PA_SPARSE | PA_NO_BACKGROUND;
+    pa_pool *pool = NULL;
+    struct owners o;
+    CK_OK(pa_create(dir.text, &options, &pool));
+    CK_OK(owners_open(&o, pool, 10));
+    CK_FAILS(pa_allocate(pool, owners_at(&o, 0), 17ull << 40), PA_EINVAL, "larger than a huge file can be");
+    CK_FAILS(pa_allocate(pool, owners_at(&o, 0), HUGE_SIZE_MAX + 1), PA_EINVAL, "larger than a huge file can be");
+    if (pool->dir.reserved_bytes < 18ull << 40) { /* what a sanitizer leaves of the address space */
+        pool_finish(pool, dir.text);
+        return;
+    }
+    CK_OK(pa_allocate_aligned(pool, owners_at(&o, 0), HUGE_SIZE_MAX, 2 * MIB));
+    CK_FAILS(pa_reallocate(pool, owners_at(&o, 0), HUGE_SIZE_MAX + 1), PA_EINVAL, "larger than a huge file can be");
+    owners_verify(&o);
+    pool_finish(pool, dir.text);
+    pool = pool_reopen(dir.text);
+    CK_OK(owners_open(&o, pool, 10));
+    ck_assert_uint_ge(pa_usable_size(pool, *owners_at(&o, 0)), HUGE_SIZE_MAX);
+    CK_OK(pa_deallocate(pool, owners_at(&o, 0)));
+    pool_finish(pool, dir.text);
+}
+END_TEST
+
 /* --- alignment ------------------------------------------------------------------------------------------------------------ */
 
 static void align_everything(uint64_t segment_size)
@@ -567,6 +597,7 @@ static void add(Suite *s)
     ADD(s, the_limit_counts_huge_files_to_the_byte, 60);
     ADD(s, free_segments_make_room_for_a_huge_block, 60);
     ADD(s, a_size_beyond_the_address_range_is_refused, 60);
+    ADD(s, a_block_larger_than_a_huge_file_can_be_is_refused, 60);
     ADD(s, aligned_blocks_are_aligned_wherever_the_pool_is_mapped, 60);
     ADD(s, alignments_that_cannot_be_are_refused, 60);
     ADD(s, a_huge_file_that_is_missing_short_or_foreign_is_corrupt, 60);
