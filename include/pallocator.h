@@ -105,7 +105,8 @@ void pa_options_init(pa_options *o);
 
 /** Create a pool in the directory dir, which is made if it does not exist, and open it. o may be NULL.
  *  Durable on return; a crash inside leaves a directory that pa_create takes again.
- *  PA_EEXIST if dir holds a pool. The pool is released with pa_close. Not thread-safe per directory. */
+ *  PA_EEXIST if dir holds a pool, or a file in the way of its links. The pool is released with pa_close. Not
+ *  thread-safe per directory. */
 int pa_create(const char *dir, const pa_options *o, pa_pool **ret_pool);
 /** Open the pool in dir, first bringing it to a state as if every operation had finished or never begun.
  *  PA_ENOENT, PA_ELOCKED, PA_ECORRUPT, PA_EVERSION, PA_ELAYOUT. */

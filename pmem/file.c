@@ -267,10 +267,33 @@ int dir_real_path(const struct dir *d, char *ret)
     return error_set_errno(errno, "cannot tell where %s is", d->path);
 }
 
+/* A rename would replace whatever has the name: only links are the library's. */
+static int refuse_other(const struct dir *d, const char *name)
+{
+    struct stat st;
+    if (fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || S_ISLNK(st.st_mode))
+        return 0;
+    return error_set(PA_EEXIST,
+                     "%s/%s is in the way: a pool with further directories has a link of that name; rename it, or move "
+                     "it elsewhere",
+                     d->path, name);
+}
+
+int dir_link_is_possible(const struct dir *d, const char *name)
+{
+    char fresh[64];
+    snprintf(fresh, sizeof fresh, "%s.new", name);
+    int code = refuse_other(d, name);
+    return code == 0 ? refuse_other(d, fresh) : code;
+}
+
 int dir_link(struct dir *d, const char *target, const char *name)
 {
     char fresh[64];
     snprintf(fresh, sizeof fresh, "%s.new", name);
+    int code = dir_link_is_possible(d, name);
+    if (code != 0)
+        return code;
     int failure = hook_before(d, FILE_OP_CREATE, fresh, MEDIA_SITE);
     if (failure == 0 && unlinkat(d->fd, fresh, 0) != 0 && errno != ENOENT)
         failure = errno;
@@ -280,6 +303,12 @@ int dir_link(struct dir *d, const char *target, const char *name)
         return refuse(d, failure, "make the link", name);
     hook_after(d, FILE_OP_CREATE, fresh, 0, 0, NULL, MEDIA_SITE);
     return dir_rename(d, fresh, name);
+}
+
+bool dir_has(const struct dir *d, const char *name)
+{
+    struct stat st;
+    return fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 bool dir_link_is(const struct dir *d, const char *name, const char *target)

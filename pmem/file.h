@@ -105,8 +105,12 @@ int dir_sync_of_(struct dir *d, const char *name, const char *site);
 #define dir_sync_of(d, name) dir_sync_of_((d), (name), MEDIA_SITE)
 /** Where the directory is, without links; ret has PATH_MAX bytes. */
 int dir_real_path(const struct dir *d, char *ret);
-/** Make the symbolic link name in the directory, or replace it at once; durable after dir_sync. */
+/** PA_EEXIST if a link could not get that name without replacing what is no link. */
+int dir_link_is_possible(const struct dir *d, const char *name);
+/** Make the symbolic link name in the directory, or replace it at once; durable after dir_sync. PA_EEXIST as above. */
 int dir_link(struct dir *d, const char *target, const char *name);
+/** Is there a file, directory or link of that name? */
+bool dir_has(const struct dir *d, const char *name);
 /** Is name a link to target? */
 bool dir_link_is(const struct dir *d, const char *name, const char *target);
 int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site);

@@ -146,8 +146,32 @@ static int create_one(struct dir *d, const struct pm_superblock *s, uint32_t num
     return code;
 }
 
+/* What has a link's name already: a link that a creation here, which a crash cut off, has made leads to a member that names this
+ * directory. Anything else is the user's. */
+static int refuse_occupied(struct dir *d, const struct pm_superblock *s, uint32_t number)
+{
+    char link[32], name[64];
+    struct member wanted, found;
+    members_dir_name(link, number);
+    int code = dir_link_is_possible(d, link);
+    if (code != 0 || !dir_has(d, link))
+        return code;
+    code = describe(d, s, number, &wanted);
+    if (code != 0)
+        return code;
+    snprintf(name, sizeof name, "%s/" MEMBER_FILE_NAME, link);
+    if (read_member(d, name, &found) == 0 && strcmp(found.path, wanted.path) == 0)
+        return 0;
+    return error_set(PA_EEXIST,
+                     "%s/%s is in the way: the pool needs the name for its link to directory %u; rename it, move it "
+                     "elsewhere, or choose another directory for the pool",
+                     d->path, link, number);
+}
+
 /*
  * Further directories of a new pool, between steps 3 and 4 of superblock_publish.
+ *
+ * First it is made sure that no file of the user's has the name of a link. Then:
  *
  * step                                    | durable after it         | a crash here
  * ----------------------------------------+--------------------------+-------------------------------------------------------
@@ -159,6 +183,8 @@ static int create_one(struct dir *d, const struct pm_superblock *s, uint32_t num
 int members_create(struct dir *d, const struct pm_superblock *s, const char *const *dirs)
 {
     int code = 0;
+    for (uint32_t k = 1; code == 0 && k <= s->directories; k++)
+        code = refuse_occupied(d, s, k);
     for (uint32_t k = 1; code == 0 && k <= s->directories; k++)
         code = create_one(d, s, k, dirs[k - 1]);
     if (code == 0 && s->directories != 0)

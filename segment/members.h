@@ -42,7 +42,7 @@ void members_name(char name[32], const struct pm_superblock *s, const char *kind
 /** Name of a directory by its number: "dir-K", or "." for 0. */
 void members_dir_name(char name[32], uint32_t number);
 /** Make the directories (s->directories of them) members of the pool that is being created in d, durably. PA_EEXIST if one belongs to
- *  another pool, PA_EINVAL if one is there twice. */
+ *  another pool, or if d holds a file of the user's by the name of a link; PA_EINVAL if one is there twice. */
 int members_create(struct dir *d, const struct pm_superblock *s, const char *const *dirs);
 /** A creation failed: the directories are nobody's. */
 void members_uncreate(struct dir *d, const struct pm_superblock *s);

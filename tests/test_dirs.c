@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -161,6 +162,42 @@ START_TEST(a_directory_of_another_pool_is_refused)
 }
 END_TEST
 
+/* A link's name is taken: by a file, a directory, a link of the user's own, or a file by the name that a link has while it is made. */
+START_TEST(what_is_in_the_way_of_a_link_is_refused_and_stays)
+{
+    for (unsigned what = 0; what < 5; what++) {
+        struct places p = places_new();
+        temp_make_dir(p.main.text);
+        struct temp_path own = temp_join(p.main.text, what == 4 ? "dir-3.new" : "dir-3"), inside = own;
+        if (what == 0 || what == 4)
+            temp_write_file(own.text, "mine", 4);
+        if (what == 1) {
+            temp_make_dir(own.text);
+            inside = temp_join(own.text, "mine");
+            temp_write_file(inside.text, "mine", 4);
+        }
+        if (what == 2)
+            ck_assert_int_eq(symlink("/nowhere/at/all", own.text), 0);
+        if (what == 3) { /* to a member of another pool */
+            struct places q = places_new();
+            pool_finish(create(&q), q.main.text);
+            ck_assert_int_eq(symlink(q.more[2].text, own.text), 0);
+        }
+        pa_options o = options_with(&p, DIRS);
+        pa_pool *pool = NULL;
+        CK_FAILS(pa_create(p.main.text, &o, &pool), PA_EEXIST, "dir-3");
+        ck_assert_uint_eq(count(p.main.text, ""), 1); /* and nothing else was made */
+        for (unsigned i = 0; i < DIRS; i++)
+            ck_assert_int_ne(access(p.more[i].text, F_OK), 0);
+        o.ndirs = 2; /* the name is not needed */
+        CK_OK(pa_create(p.main.text, &o, &pool));
+        pool_finish(pool, p.main.text);
+        struct stat st;
+        ck_assert_int_eq(lstat(inside.text, &st), 0);
+    }
+}
+END_TEST
+
 /* Fails, or ends, at the n-th file operation. */
 struct stopper {
     unsigned left;
@@ -246,6 +283,7 @@ static void add(Suite *s)
     ADD(s, files_are_spread_over_all_directories_and_found_again, 30);
     ADD(s, a_directory_that_moved_is_named_at_open, 30);
     ADD(s, a_directory_of_another_pool_is_refused, 30);
+    ADD(s, what_is_in_the_way_of_a_link_is_refused_and_stays, 30);
     ADD(s, a_creation_that_was_cut_off_anywhere_is_begun_again, 60);
     ADD(s, a_full_directory_leaves_the_others, 30);
 }
