@@ -50,7 +50,7 @@ static struct world *world_new(unsigned key_count, unsigned threads, uint64_t sp
     w->key_count = key_count;
     w->threads = threads;
     w->spread = spread;
-    w->steps = run_option("steps", 300000);
+    w->steps = run_option("changes", 300000);
     return w;
 }
 
@@ -228,7 +228,7 @@ START_TEST(race__leaves_come_and_go_in_a_pool)
     pa_pptr root;
     fptree *tree;
     struct world w = {.keys = calloc(6000, sizeof(struct key_state)), .key_count = 6000, .threads = 4, .spread = 5};
-    w.steps = run_option("steps", 200000);
+    w.steps = run_option("changes", 200000);
     CK_OK(pa_root(pool, sizeof(pa_pptr), &root));
     CK_OK(fptree_open(pool, pa_direct(pool, root), &tree));
     w.tree = fptree_tree(tree);

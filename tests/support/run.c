@@ -40,6 +40,12 @@ uint64_t run_seed(void)
     return run_seed_value;
 }
 
+void run_count(uint64_t operations)
+{
+    printf("operations: %llu\n", (unsigned long long)operations);
+    fflush(stdout);
+}
+
 void run_pretend(const char *granularity)
 {
     if (granularity == NULL || run_option("real_media", 0) != 0)

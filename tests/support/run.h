@@ -19,6 +19,9 @@ uint64_t run_option(const char *name, uint64_t fallback);
 /** The seed of this run: option "seed", else from the clock; printed by run_main. */
 uint64_t run_seed(void);
 
+/** Tell how many operations of the library a test has made; scripts/tally adds them up. */
+void run_count(uint64_t operations);
+
 /** Make libpmem2 take every file for one on media of this granularity ("CACHE_LINE", "BYTE", "PAGE"; NULL: of what it finds), unless
  *  option "real_media" says that the media of PA_TEST_DIR are the subject (scripts/daxvm): then nothing is pretended, ever. */
 void run_pretend(const char *granularity);
