@@ -4,6 +4,7 @@
 
 usage: coverage.py --run EXPLORE        all points, few states at each
        explore --json FILE && coverage.py FILE
+       explore --mutate --json FILE && coverage.py --mutants FILE...        the table of mutants, of all parts of a run
 Exit status 1 if a step was never cut, a step and steps.txt do not fit, or a place was never passed.
 """
 
@@ -193,10 +194,44 @@ def figures(arguments):
         return json.load(f)
 
 
+def mutant_rows(source, mutants):
+    """{(file, function, kind and which): {is it late: mutant}}, in the order of the sources."""
+    lines = {}
+    for m in mutants:
+        file, line = m["site"].rsplit(":", 1)
+        key = (file, source.function(file, int(line)), m["kind"])
+        lines.setdefault(key, set()).add(int(line))
+        m["key"], m["line"] = key, int(line)
+    rows = {}
+    for m in sorted(mutants, key=lambda m: (m["site"].rsplit(":", 1)[0], m["line"], m["kind"])):
+        of_kind = sorted(lines[m["key"]])
+        which = f" {of_kind.index(m['line']) + 1}" if len(of_kind) > 1 else ""
+        rows.setdefault((*m["key"][:2], m["kind"] + which), {})[m["late"] > 0] = m
+    return rows
+
+
+def print_mutants(source, paths):
+    """The table of mutants; the number of survivors."""
+    mutants = [m for path in paths for m in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))]
+    print("| file, function | what | left out: caught by | states | late by | caught by | states |")
+    print("|---|---|---|---|---|---|---|")
+    for (file, function, what), row in mutant_rows(source, mutants).items():
+        cells = []
+        for late in (False, True):
+            m = row.get(late, {"late": "-", "caught_by": "-", "states": 0})
+            cells += ([m["late"]] if late else []) + [m["caught_by"] or "nobody", f"{m['states']:,}"]
+        print(f"| {file} `{function}` | {what} | {' | '.join(map(str, cells))} |")
+    survivors = sum(not m["caught_by"] for m in mutants)
+    print(f"{len(mutants)} mutants, {survivors} survivors", file=sys.stderr)
+    return survivors
+
+
 def main():
     if len(sys.argv) < 2 or (sys.argv[1] == "--run" and len(sys.argv) < 3):
         sys.exit(__doc__)
     source = Source(pathlib.Path(__file__).resolve().parents[2])
+    if sys.argv[1] == "--mutants":
+        sys.exit(1 if print_mutants(source, sys.argv[2:]) else 0)
     result = figures(sys.argv[1:])
     bad = report_steps(source, result["steps"])
     bad += report_places(source, result["sites"])

@@ -171,13 +171,14 @@ struct selection {
     unsigned count;
 };
 struct mutate_options {
-    const char *json, *markdown; /* where to write the table; NULL = nowhere */
-    const char *places;          /* only the mutants whose FILE:LINE/KIND begins with one of these; NULL = all */
-    double seconds;              /* for each mutant; 0 = no bound */
-    unsigned part, parts;        /* every parts-th mutant, from number part on; from 0 */
+    const char *json;     /* where to write the table; NULL = nowhere */
+    const char *places;   /* only the mutants whose FILE:LINE/KIND begins with one of these; NULL = all */
+    double seconds;       /* for each mutant; 0 = no bound */
+    unsigned part, parts; /* every parts-th mutant, from number part on; from 0 */
     bool progress;
 };
-/** Leave out each flush, drain, non-temporal store and file sync in turn. Returns the number of survivors, or -1. */
+/** Leave out each flush, drain, non-temporal store and file sync in turn, and move each behind what should follow it. Returns the
+ *  number of survivors, or -1. */
 int mutate(const struct selection *chosen, struct sites *sites, const struct run_options *o,
            const struct mutate_options *m);
 

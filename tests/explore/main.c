@@ -12,11 +12,11 @@
 #include "tests/explore/explore.h"
 
 static struct {
-    char *scenario, *replay, *without, *json, *dir, *markdown, *places, *part;
+    char *scenario, *replay, *without, *json, *dir, *places, *part;
     long long seed, states, rounds;
     double seconds, mutant_seconds;
     int jobs, depth, nested, fill, failures, hang;
-    int list, mutate, self_test, sites, verbose, quiet, no_shadow, no_kills, brief;
+    int late, list, mutate, self_test, sites, verbose, quiet, no_shadow, no_kills, brief;
 } arguments = {.seed = 1, .rounds = -1, .jobs = 2, .depth = 2};
 
 static const struct poptOption options[] = {
@@ -24,15 +24,16 @@ static const struct poptOption options[] = {
      "Only these scenarios (prefixes of names, comma between)", "NAMES"},
     {"list", 'l', POPT_ARG_NONE, &arguments.list, 0, "List the scenarios", NULL},
     {"replay", 'r', POPT_ARG_STRING, &arguments.replay, 0, "Judge the one state that a violation printed", "ID"},
-    {"mutate", 'm', POPT_ARG_NONE, &arguments.mutate, 0, "Leave out each flush, fence, log write and sync in turn",
-     NULL},
+    {"mutate", 'm', POPT_ARG_NONE, &arguments.mutate, 0,
+     "Leave out each flush, fence, log write and sync in turn, then move each behind what follows", NULL},
     {"places", 0, POPT_ARG_STRING, &arguments.places, 0,
      "With --mutate: only mutants whose FILE:LINE/KIND begins so (comma between)", "NAMES"},
     {"part", 0, POPT_ARG_STRING, &arguments.part, 0, "With --mutate: the K-th of N parts of the mutants", "K/N"},
     {"mutant-seconds", 0, POPT_ARG_DOUBLE, &arguments.mutant_seconds, 0,
      "With --mutate: give up on a mutant after so long", "S"},
-    {"markdown", 0, POPT_ARG_STRING, &arguments.markdown, 0, "With --mutate: write the table as Markdown", "FILE"},
     {"without", 0, POPT_ARG_STRING, &arguments.without, 0, "Run with this one left out", "FILE:LINE/KIND"},
+    {"late", 0, POPT_ARG_INT, &arguments.late, 0,
+     "With --without: not left out, but moved behind the N-th of what should follow", "N"},
     {"self-test", 0, POPT_ARG_NONE, &arguments.self_test, 0, "Show that the explorer finds each kind of error", NULL},
     {"states", 'n', POPT_ARG_LONGLONG, &arguments.states, 0, "Stop after so many distinct states", "N"},
     {"seconds", 't', POPT_ARG_DOUBLE, &arguments.seconds, 0, "Stop after so long", "S"},
@@ -190,7 +191,6 @@ static int run_mutants(const struct selection *chosen, struct sites *sites, stru
     if (arguments.states > 0)
         o->max_states = (uint64_t)arguments.states;
     struct mutate_options m = {.json = arguments.json,
-                               .markdown = arguments.markdown,
                                .places = arguments.places,
                                .seconds = arguments.mutant_seconds,
                                .parts = 1,
@@ -227,25 +227,31 @@ static void set_options(struct run_options *o, const char *scratch)
     o->verbose = arguments.verbose != 0;
 }
 
+/* FILE:LINE/KIND */
+static bool set_mutant(struct sites *sites, const char *text)
+{
+    char name[SITE_NAME_BYTES];
+    const char *slash = strrchr(text, '/');
+    for (int k = 0; slash != NULL && k < TRACE_KINDS; k++) {
+        if (strcmp(slash + 1, trace_kind_name(k)) != 0)
+            continue;
+        snprintf(name, sizeof name, "%.*s", (int)(slash - text), text);
+        sites->mutant = (int)site_intern(sites, name, k);
+        return true;
+    }
+    fprintf(stderr, "explore: '%s' is not FILE:LINE/KIND, for example lane.c:80/flush\n", text);
+    return false;
+}
+
 static int work(const char *scratch)
 {
     struct run_options o;
     struct selection chosen = {.count = 0};
     struct sites *sites = sites_new();
     set_options(&o, scratch);
-    if (arguments.without != NULL) {
-        char name[SITE_NAME_BYTES];
-        const char *slash = strrchr(arguments.without, '/');
-        for (int k = 0; slash != NULL && k < TRACE_KINDS; k++)
-            if (strcmp(slash + 1, trace_kind_name(k)) == 0) {
-                snprintf(name, sizeof name, "%.*s", (int)(slash - arguments.without), arguments.without);
-                sites->mutant = (int)site_intern(sites, name, k);
-            }
-        if (sites->mutant < 0) {
-            fprintf(stderr, "explore: --without wants FILE:LINE/KIND, for example lane.c:80/flush\n");
-            return 2;
-        }
-    }
+    if (arguments.without != NULL && !set_mutant(sites, arguments.without))
+        return 2;
+    sites->late = arguments.late;
     if (arguments.replay != NULL)
         return replay(arguments.replay, sites, &o);
     choose(&chosen);

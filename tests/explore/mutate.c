@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * mutate.c -- the proof that the explorer can see: leave out every flush, fence, non-temporal store and file sync in turn. Each
- * mutant must be caught; a survivor is either redundant in the library or a blind spot of the scenarios.
+ * mutate.c -- the proof that the explorer can see: leave out every flush, fence, non-temporal store and file sync in turn, and
+ * move each behind what should follow it (recorder_is_swapped_with). Each mutant must be caught; a survivor is either redundant
+ * in the library or a blind spot of the scenarios.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -11,13 +12,17 @@
 
 #include "tests/explore/explore.h"
 
+#define BASELINE_STATES 1000u
+
 /* States per scenario, unless the command line bounds them. */
 #define SHORT_LOOK_STATES 3000u
 #define LONG_LOOK_STATES  60000u
+#define LATE_MAX          4   /* a late mutant that nobody notices is moved further, so often */
 #define NEAR_EVENTS       60u /* the short look goes so far from what is missing */
 
 struct mutant {
     int site;
+    int late;                         /* 0: left out; else how far it was moved in the end */
     const struct scenario *caught_by; /* NULL: survived */
     uint64_t states;
     double seconds;
@@ -35,7 +40,7 @@ static int baseline(const struct selection *chosen, struct sites *sites, const s
 {
     struct run_result *r = run_result_new();
     struct run_options once = *o;
-    once.max_states = 4000;
+    once.max_states = BASELINE_STATES;
     once.max_seconds = 0;
     for (unsigned i = 0; i < chosen->count; i++) {
         run_scenario(chosen->at[i], i, sites, &once, r, NULL, NULL);
@@ -61,6 +66,7 @@ static void hunt(struct mutant *m, uint64_t passed, const struct selection *chos
 {
     unsigned to_come = (unsigned)__builtin_popcountll(passed);
     sites->mutant = m->site;
+    sites->late = m->late;
     for (unsigned k = 0; k < chosen->count && m->caught_by == NULL && !interrupted_by_signal(NULL); k++) {
         unsigned i = order[k];
         double left = deadline - now_seconds();
@@ -81,6 +87,7 @@ static void hunt(struct mutant *m, uint64_t passed, const struct selection *chos
         snprintf(m->why, sizeof m->why, "%s", r->failures[0].why);
     }
     sites->mutant = -1;
+    sites->late = 0;
 }
 
 /* A short look at every scenario, near what is missing, finds most mutants; only the others need the long one. */
@@ -104,6 +111,28 @@ static void try_mutant(struct mutant *m, const struct selection *chosen, const u
         hunt(m, passed, chosen, order, sites, &options, deadline, r);
 }
 
+/* An exchange that does no harm is followed by one over a longer distance: somewhere the order matters. */
+static void try_late(struct mutant *m, const struct selection *chosen, const unsigned *order, struct sites *sites,
+                     const struct run_options *o, double seconds, struct run_result *r)
+{
+    for (m->late = 1; m->caught_by == NULL && m->late <= LATE_MAX && !interrupted_by_signal(NULL); m->late++)
+        try_mutant(m, chosen, order, sites, o, seconds / 4, r);
+    m->late--;
+}
+
+/* What has caught a neighbour catches the next one too, as a rule. */
+static void move_to_front(unsigned *order, const struct selection *chosen, const struct scenario *s)
+{
+    unsigned k = 0;
+    while (k < chosen->count && chosen->at[order[k]] != s)
+        k++;
+    if (k == chosen->count)
+        return;
+    unsigned first = order[k];
+    memmove(order + 1, order, k * sizeof *order);
+    order[0] = first;
+}
+
 /* Short histories first: they catch most mutants soonest. */
 static void order_by_events(const struct selection *chosen, const uint64_t *events, unsigned *order)
 {
@@ -115,10 +144,16 @@ static void order_by_events(const struct selection *chosen, const uint64_t *even
     }
 }
 
+static const char *change_name(const struct mutant *m)
+{
+    static const char *const names[] = {"left out", "late", "later 2", "later 3", "later 4"};
+    return names[m->late];
+}
+
 static void print_mutant(const struct sites *sites, const struct mutant *m)
 {
     const struct site *s = &sites->at[m->site];
-    printf("%-28s %-9s %-22s %8" PRIu64 " %6.1f  %.70s\n", s->name, trace_kind_name(s->kind),
+    printf("%-28s %-9s %-9s %-22s %8" PRIu64 " %6.1f  %.70s\n", s->name, trace_kind_name(s->kind), change_name(m),
            m->caught_by != NULL ? m->caught_by->name : "SURVIVED", m->states, m->seconds, m->why);
     fflush(stdout);
 }
@@ -129,9 +164,9 @@ static int write_json(const char *path, const struct sites *sites, const struct 
     for (unsigned i = 0; i < count; i++) {
         const struct site *s = &sites->at[mutants[i].site];
         const char *caught = mutants[i].caught_by == NULL ? NULL : mutants[i].caught_by->name;
-        json_array_append_new(all, json_pack("{s:s, s:s, s:s?, s:I, s:s}", "site", s->name, "kind",
-                                             trace_kind_name(s->kind), "caught_by", caught, "states",
-                                             (json_int_t)mutants[i].states, "why", mutants[i].why));
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:s?, s:I, s:s}", "site", s->name, "kind",
+                                             trace_kind_name(s->kind), "late", mutants[i].late, "caught_by", caught,
+                                             "states", (json_int_t)mutants[i].states, "why", mutants[i].why));
     }
     int result =
         strcmp(path, "-") == 0 ? json_dumpf(all, stdout, JSON_INDENT(1)) : json_dump_file(all, path, JSON_INDENT(1));
@@ -143,36 +178,6 @@ static int write_json(const char *path, const struct sites *sites, const struct 
 static void format_place(const struct site *s, char *text, size_t size)
 {
     snprintf(text, size, "%s/%s", s->name, trace_kind_name(s->kind));
-}
-
-static int by_place(const void *a, const void *b, void *sites)
-{
-    const struct site *at = ((const struct sites *)sites)->at;
-    const struct site *x = &at[((const struct mutant *)a)->site], *y = &at[((const struct mutant *)b)->site];
-    const char *x_line = strchr(x->name, ':'), *y_line = strchr(y->name, ':');
-    size_t x_file = (size_t)(x_line - x->name), y_file = (size_t)(y_line - y->name);
-    int order = strncmp(x->name, y->name, x_file < y_file ? x_file : y_file);
-    if (order != 0 || x_file != y_file)
-        return order != 0 ? order : x_file < y_file ? -1 : 1;
-    long x_number = strtol(x_line + 1, NULL, 10), y_number = strtol(y_line + 1, NULL, 10);
-    return x_number != y_number ? (x_number < y_number ? -1 : 1) : (int)x->kind - (int)y->kind;
-}
-
-static int write_markdown(const char *path, struct sites *sites, struct mutant *mutants, unsigned count)
-{
-    FILE *f = fopen(path, "w");
-    if (f == NULL)
-        return -1;
-    qsort_r(mutants, count, sizeof *mutants, by_place, sites);
-    fprintf(f, "| left out | caught by | states |\n|---|---|---|\n");
-    for (unsigned i = 0; i < count; i++) {
-        const struct mutant *m = &mutants[i];
-        char place[SITE_NAME_BYTES + 16];
-        format_place(&sites->at[m->site], place, sizeof place);
-        fprintf(f, "| %s | %s | %" PRIu64 " |\n", place, m->caught_by != NULL ? m->caught_by->name : "nobody",
-                m->states);
-    }
-    return fclose(f);
 }
 
 static bool is_wanted(const struct site *s, const char *list)
@@ -188,14 +193,16 @@ static bool is_wanted(const struct site *s, const char *list)
     return list == NULL;
 }
 
-/* The mutants of this run. */
+/* The mutants of this run: of each place two. */
 static unsigned choose_mutants(const struct sites *sites, const struct mutate_options *m, struct mutant *mutants)
 {
     unsigned count = 0, number = 0;
     for (uint32_t i = 0; i < sites->count; i++) {
         const struct site *s = &sites->at[i];
-        if (can_be_left_out(s) && is_of_the_library(s) && is_wanted(s, m->places) && number++ % m->parts == m->part)
-            mutants[count++].site = (int)i;
+        if (!can_be_left_out(s) || !is_of_the_library(s) || !is_wanted(s, m->places) || number++ % m->parts != m->part)
+            continue;
+        mutants[count++] = (struct mutant){.site = (int)i};
+        mutants[count++] = (struct mutant){.site = (int)i, .late = 1};
     }
     return count;
 }
@@ -209,17 +216,18 @@ int mutate(const struct selection *chosen, struct sites *sites, const struct run
         return -1;
     order_by_events(chosen, events, order);
     struct run_result *r = run_result_new();
-    struct mutant *mutants = calloc(SITES_MAX, sizeof *mutants);
+    struct mutant *mutants = calloc(2 * (size_t)SITES_MAX, sizeof *mutants);
     if (mutants == NULL)
         return -1;
     unsigned count = choose_mutants(sites, how, mutants);
-    printf("%-28s %-9s %-22s %8s %6s  %s\n", "site", "kind", "caught by", "states", "s", "what it broke");
+    printf("%-28s %-9s %-9s %-22s %8s %6s  %s\n", "site", "kind", "is", "caught by", "states", "s", "what it broke");
     for (unsigned i = 0; i < count && !interrupted_by_signal(NULL); i++) {
         if (how->progress)
             report_progress(sites->at[mutants[i].site].name, (double)i / count, i, survivors);
-        try_mutant(&mutants[i], chosen, order, sites, o, how->seconds, r);
+        (mutants[i].late ? try_late : try_mutant)(&mutants[i], chosen, order, sites, o, how->seconds, r);
         report_progress("", -1, 0, 0);
         survivors += mutants[i].caught_by == NULL;
+        move_to_front(order, chosen, mutants[i].caught_by);
         print_mutant(sites, &mutants[i]);
     }
     if (interrupted_by_signal(NULL)) {
@@ -227,8 +235,7 @@ int mutate(const struct selection *chosen, struct sites *sites, const struct run
         return -1;
     }
     printf("%u mutants, %u survivors\n", count, survivors);
-    bool failed = (how->json != NULL && write_json(how->json, sites, mutants, count) != 0) ||
-                  (how->markdown != NULL && write_markdown(how->markdown, sites, mutants, count) != 0);
+    bool failed = how->json != NULL && write_json(how->json, sites, mutants, count) != 0;
     if (failed)
         fprintf(stderr, "explore: cannot write the table\n");
     free(mutants);

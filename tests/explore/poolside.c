@@ -174,6 +174,7 @@ int poolside_kill(struct history *h)
 {
     struct poolside *p = poolside_of(h);
     pool_abandon(p->pool);
+    recorder_killed(&h->recorder);
     p->pool = NULL;
     return 0;
 }

@@ -290,11 +290,39 @@ static void judge_content(struct look *l)
         judge_space(l);
 }
 
-static void judge_open(struct look *l)
+/* A key that no history uses, above all that they use. */
+#define WORK_KEY   (UINT64_C(1) << 40)
+#define WORK_VALUE 0x70757421u
+
+/* Work goes on in what was found, recorded and cut like the opening itself. The first writer of a leaf after a crash cleans it;
+ * what it has cleaned must stay so whatever fails next, or what this opening has found is not what the next one finds. */
+static void work_on(struct look *l)
+{
+    for (unsigned i = 0; i < l->p->trees_count && l->j->why[0] == '\0'; i++) {
+        uint64_t value = WORK_VALUE;
+        if (l->trees[i] == NULL)
+            continue;
+        int code = fptree_find(l->trees[i], WORK_KEY, &value);
+        if (code == 0 || code == PA_ENOENT)
+            code = fptree_upsert(l->trees[i], WORK_KEY, WORK_VALUE);
+        if (code == 0)
+            code = fptree_remove(l->trees[i], WORK_KEY);
+        if (code != 0 || value != WORK_VALUE)
+            judge_fail(l->j, "working on in tree %u gives %d, value %llx: %s", i, code, (unsigned long long)value,
+                       pa_errormsg());
+    }
+}
+
+static void judge_open(struct look *l, bool works)
 {
     if (open_state(l, l->p->judge_cores, 0) == 0 && open_root(l) == 0 && open_trees(l) == 0) {
         l->j->opened = l->j->recorder->trace->count;
+        recorder_opened(l->j->recorder);
         judge_content(l);
+        if (works)
+            work_on(l);
+        if (l->p->trees_count > 0) /* the work may have given leaves back */
+            l->j->fingerprint = l->j->cells;
     }
     close_state(l);
 }
@@ -307,7 +335,7 @@ static void judge_again(struct look *l)
         judge_fail(l->j, "pa_check gives %d: %.300s", code, report == NULL ? "" : report);
     free(report);
     if (l->j->why[0] == '\0')
-        judge_open(l);
+        judge_open(l, false);
 }
 
 /* --- filling ------------------------------------------------------------------------------------------------------------- */
@@ -431,7 +459,7 @@ void poolside_judge(struct judge *j, enum judge_phase phase)
     l->p = poolside_of(j->history);
     switch (phase) {
     case JUDGE_OPEN:
-        judge_open(l);
+        judge_open(l, true);
         break;
     case JUDGE_AGAIN:
         judge_again(l);

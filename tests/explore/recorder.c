@@ -294,6 +294,82 @@ bool recorder_has_space(struct recorder *r, const void *address, uint64_t size)
     return true;
 }
 
+/* --- mutants ------------------------------------------------------------------------------------------------------------- */
+
+bool recorder_is_swapped_with(enum trace_kind held, enum trace_kind next)
+{
+    bool names = next == TRACE_UNLINK || next == TRACE_RENAME;
+    switch (held) {
+    case TRACE_FLUSH:
+    case TRACE_STORE_NT:
+        return next == TRACE_DRAIN;
+    case TRACE_DRAIN:
+        return next == TRACE_FLUSH || next == TRACE_STORE_NT || names || next == TRACE_CREATE || next == TRACE_RESIZE ||
+               next == TRACE_PUNCH;
+    case TRACE_SYNC:
+    case TRACE_SYNC_DIR:
+        return next == TRACE_DRAIN || names;
+    default:
+        return false;
+    }
+}
+
+/* Under lock. */
+static void note_skip_locked(struct recorder *r)
+{
+    struct trace *t = r->trace;
+    t->skips = grow(t->skips, &t->skips_capacity, t->skips_count + 1, sizeof *t->skips);
+    t->skips[t->skips_count++] = t->count;
+}
+
+static void hold(struct recorder *r, size_t first)
+{
+    struct trace *t = r->trace;
+    r->held = grow(r->held, &r->held_capacity, r->held_count + t->count - first, sizeof *r->held);
+    for (size_t i = first; i < t->count; i++)
+        r->held[r->held_count++] = (struct held_event){t->events[i], r->sites->late};
+    t->count = first;
+    note_skip_locked(r);
+}
+
+static void release_held(struct recorder *r, enum trace_kind next)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < r->held_count; i++) {
+        struct held_event *h = &r->held[i];
+        enum trace_kind kind = (enum trace_kind)h->event.kind;
+        bool mine = h->event.thread == (uint8_t)thread_number();
+        if (mine && (next == TRACE_END || (recorder_is_swapped_with(kind, next) && --h->left == 0)))
+            *trace_add(r->trace, kind, h->event.site) = h->event;
+        else
+            r->held[kept++] = *h;
+    }
+    r->held_count = kept;
+}
+
+/* The events from `first` on were just recorded: a swapped mutant's are held back, others let go on what waited for them. */
+static void apply_swap(struct recorder *r, unsigned site, enum trace_kind kind, size_t first)
+{
+    if (r->sites->late > 0 && (int)site == r->sites->mutant)
+        hold(r, first);
+    else if (r->held_count > 0)
+        release_held(r, kind);
+}
+
+void recorder_opened(struct recorder *r)
+{
+    pthread_mutex_lock(&r->lock);
+    release_held(r, TRACE_END);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void recorder_killed(struct recorder *r)
+{
+    r->held_count = 0;
+}
+
+/* --- events -------------------------------------------------------------------------------------------------------------- */
+
 static const enum trace_kind kind_of_event[] = {
     [MEDIA_EVENT_STORE] = TRACE_STORE,
     [MEDIA_EVENT_STORE_NT] = TRACE_STORE_NT,
@@ -311,10 +387,12 @@ static void on_event(void *context, enum media_event event, const void *address,
         return;
     pthread_mutex_lock(&r->lock);
     unsigned site = note_site(r, name, kind);
+    size_t first = r->trace->count;
     if (kind == TRACE_DRAIN)
         add_event(r, kind, site);
     else
         record_address(r, kind, address, size, name, site);
+    apply_swap(r, site, kind, first);
     pthread_mutex_unlock(&r->lock);
     if (r->pause != NULL)
         r->pause();
@@ -325,20 +403,13 @@ static bool is_mutant(struct recorder *r, const char *name, enum trace_kind kind
     return !r->off && r->sites->mutant >= 0 && (int)site_intern(r->sites, name, kind) == r->sites->mutant;
 }
 
-static void note_skip(struct recorder *r)
-{
-    struct trace *t = r->trace;
-    pthread_mutex_lock(&r->lock);
-    t->skips = grow(t->skips, &t->skips_capacity, t->skips_count + 1, sizeof *t->skips);
-    t->skips[t->skips_count++] = t->count;
-    pthread_mutex_unlock(&r->lock);
-}
-
 static bool skip(struct recorder *r, const char *name, enum trace_kind kind)
 {
-    if (!is_mutant(r, name, kind))
+    if (r->sites->late > 0 || !is_mutant(r, name, kind))
         return false;
-    note_skip(r);
+    pthread_mutex_lock(&r->lock);
+    note_skip_locked(r);
+    pthread_mutex_unlock(&r->lock);
     return true;
 }
 
@@ -448,14 +519,14 @@ static void record_file_op(struct recorder *r, enum trace_kind kind, const char 
     uint32_t inode = entry == NULL ? INODE_NONE : entry->inode;
     if (kind == TRACE_CREATE)
         inode = new_inode(r);
-    size_t first = trace_add_name(r->trace, name);
+    size_t text = trace_add_name(r->trace, name), first = r->trace->count;
     if (kind == TRACE_RENAME)
         trace_add_name(r->trace, to);
     struct trace_event *e = add_event(r, kind, site);
     e->inode = inode;
     e->offset = offset;
     e->size = size;
-    e->data = first;
+    e->data = text;
     if (kind == TRACE_CREATE || kind == TRACE_RENAME)
         set_name(r, kind == TRACE_RENAME ? to : name, inode);
     if (kind == TRACE_UNLINK || kind == TRACE_RENAME) {
@@ -468,6 +539,7 @@ static void record_file_op(struct recorder *r, enum trace_kind kind, const char 
         holes_add(&r->holes, inode, offset, offset + size);
     if (kind == TRACE_PUNCH && r->shadow != NULL && inode != INODE_NONE)
         memset(r->shadow[inode] + offset, 0, size);
+    apply_swap(r, site, kind, first);
 }
 
 static const int kind_of_op[] = {
@@ -543,6 +615,8 @@ void recorder_fini(struct recorder *r)
             munmap(r->shadow[i], INODE_MAX_BYTES);
     free(r->shadow);
     r->shadow = NULL;
+    free(r->held);
+    r->held = NULL;
     pthread_mutex_destroy(&r->lock);
 }
 
@@ -550,6 +624,7 @@ void recorder_restart(struct recorder *r, const struct name_entry *names, unsign
                       const struct holes *holes, uint32_t next_inode)
 {
     r->ranges_count = r->range_hit = 0;
+    r->held_count = 0;
     memset(r->contexts, 0, sizeof r->contexts);
     if (names_count > 0)
         memcpy(r->names, names, names_count * sizeof *names);
@@ -565,6 +640,8 @@ void recorder_mark_locked(struct recorder *r, enum trace_kind kind, uint64_t op)
     struct trace_event *e = trace_add(r->trace, kind, 0);
     e->offset = op;
     e->thread = (uint8_t)thread_number();
+    if (r->held_count > 0)
+        release_held(r, kind);
 }
 
 static void check_shadow_file(struct recorder *r, const struct name_entry *entry, int fd)

@@ -103,6 +103,7 @@ struct sites {
     uint32_t lock;
     uint32_t count;
     int mutant; /* the site whose effect is left out, or -1 */
+    int late;   /* not left out, but moved behind so many that follow; see recorder_is_swapped_with */
     struct site at[SITES_MAX];
     uint32_t steps_count;
     struct step steps[STEPS_MAX];
@@ -114,6 +115,18 @@ unsigned site_intern(struct sites *s, const char *name, enum trace_kind kind);
 unsigned step_intern(struct sites *s, unsigned site, uint8_t entry, uint8_t word);
 /** "file.c:12/flush" to an index, or -1. */
 int site_find(const struct sites *s, const char *text);
+/**
+ * Mutants by exchange: an event of kind `held` is moved behind the n-th event of kind `next` of its thread, or behind the end of the
+ * operation or of the opening if that comes first. A barrier is never exchanged with a barrier of the same sort alone.
+ *
+ * held          | moved behind
+ * --------------+----------------------------------------------------------------------------------------------
+ * write-back    | a fence: the one that should cover it
+ * log write     | a fence: the one that commits it
+ * fence         | a write-back, a log write, a change of a file or its name: what must come after it
+ * sync (both)   | a fence, a rename, a removal: the commit that relies on it
+ */
+bool recorder_is_swapped_with(enum trace_kind held, enum trace_kind next);
 
 struct name_entry {
     char name[NAME_BYTES];
@@ -135,7 +148,13 @@ struct recorder {
     unsigned char **shadow;
     struct {
         uint8_t entry, word;
-    } contexts[256];   /* by thread */
+    } contexts[256]; /* by thread */
+    /* The swapped mutant's events that wait for what they are moved behind. */
+    struct held_event {
+        struct trace_event event;
+        int left; /* so many more are to pass by */
+    } * held;
+    size_t held_count, held_capacity;
     char problem[256]; /* first thing that was wrong with the trace itself; empty = none */
 
     pthread_mutex_t lock;
@@ -172,6 +191,10 @@ void step_entry_name(uint8_t entry, char *text, size_t size);
 void step_word_name(uint8_t word, char *text, size_t size);
 /** Note the beginning or the end of operation number op; the caller holds lock. */
 void recorder_mark_locked(struct recorder *r, enum trace_kind kind, uint64_t op);
+/** The pool is open: what is moved behind the end of the opening follows now. */
+void recorder_opened(struct recorder *r);
+/** The process died: what a mutant still holds back never happens. */
+void recorder_killed(struct recorder *r);
 /** Keep a copy of every file from here on; before the first file is created. */
 void recorder_keep_shadow(struct recorder *r);
 /** Compare the files in dir with the copies; sets problem. */

@@ -26,6 +26,8 @@ static int run_tree_create(struct history *h)
     TRY(poolside_tree_close(h, tree));
     TRY(poolside_tree_open(h, poolside_owner(0), &tree));
     TRY(poolside_tree_op(h, tree, 'r', 7, 0));
+    TRY(poolside_tree_op(h, tree, 'i', 8, 80)); /* into the slot that has just come free */
+    TRY(poolside_tree_op(h, tree, 'r', 8, 0));
     return finish(h, tree);
 }
 
@@ -130,7 +132,7 @@ static int run_tree_recovery(struct history *h)
 
 POOL_SCENARIO(tree_create, "an FPTree is created, closed and opened", 4);
 POOL_SCENARIO(tree_dirty, "an FPTree is made where the program had written", 16);
-POOL_SCENARIO(tree_change, "inserts, updates and removals in one leaf", 0);
+POOL_SCENARIO(tree_change, "inserts, updates and removals in one leaf", 8);
 POOL_SCENARIO(tree_split, "leaves split", 16);
 POOL_SCENARIO(tree_remove, "leaves merge and are removed, down to the empty tree", 16);
 POOL_SCENARIO(tree_recovery, "killed and recovered, again and again", 8);
