@@ -193,16 +193,27 @@ static bool is_wanted(const struct site *s, const char *list)
     return list == NULL;
 }
 
-/* The mutants of this run: of each place two. */
-static unsigned choose_mutants(const struct sites *sites, const struct mutate_options *m, struct mutant *mutants)
+static int by_place(const void *a, const void *b, void *sites)
 {
-    unsigned count = 0, number = 0;
-    for (uint32_t i = 0; i < sites->count; i++) {
-        const struct site *s = &sites->at[i];
-        if (!can_be_left_out(s) || !is_of_the_library(s) || !is_wanted(s, m->places) || number++ % m->parts != m->part)
-            continue;
-        mutants[count++] = (struct mutant){.site = (int)i};
-        mutants[count++] = (struct mutant){.site = (int)i, .late = 1};
+    char x[SITE_NAME_BYTES + 16], y[SITE_NAME_BYTES + 16];
+    format_place(&((const struct sites *)sites)->at[*(const int *)a], x, sizeof x);
+    format_place(&((const struct sites *)sites)->at[*(const int *)b], y, sizeof y);
+    return strcmp(x, y);
+}
+
+/* The mutants of this run, of each place two. Places are numbered by name, so that the parts of a run complete one another, and
+ * neighbours, which the same scenario notices, follow each other. */
+static unsigned choose_mutants(struct sites *sites, const struct mutate_options *m, struct mutant *mutants)
+{
+    int places[SITES_MAX];
+    unsigned count = 0, numbers = 0;
+    for (uint32_t i = 0; i < sites->count; i++)
+        if (can_be_left_out(&sites->at[i]) && is_of_the_library(&sites->at[i]) && is_wanted(&sites->at[i], m->places))
+            places[numbers++] = (int)i;
+    qsort_r(places, numbers, sizeof *places, by_place, sites);
+    for (unsigned i = m->part; i < numbers; i += m->parts) {
+        mutants[count++] = (struct mutant){.site = places[i]};
+        mutants[count++] = (struct mutant){.site = places[i], .late = 1};
     }
     return count;
 }
@@ -220,6 +231,11 @@ int mutate(const struct selection *chosen, struct sites *sites, const struct run
     if (mutants == NULL)
         return -1;
     unsigned count = choose_mutants(sites, how, mutants);
+    if (count == 0) {
+        fprintf(stderr, "explore: there is nothing to leave out\n");
+        free(mutants);
+        return -1;
+    }
     printf("%-28s %-9s %-9s %-22s %8s %6s  %s\n", "site", "kind", "is", "caught by", "states", "s", "what it broke");
     for (unsigned i = 0; i < count && !interrupted_by_signal(NULL); i++) {
         if (how->progress)

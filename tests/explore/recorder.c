@@ -299,6 +299,8 @@ bool recorder_has_space(struct recorder *r, const void *address, uint64_t size)
 bool recorder_is_swapped_with(enum trace_kind held, enum trace_kind next)
 {
     bool names = next == TRACE_UNLINK || next == TRACE_RENAME;
+    if (next == TRACE_END)
+        return true;
     switch (held) {
     case TRACE_FLUSH:
     case TRACE_STORE_NT:
@@ -339,7 +341,7 @@ static void release_held(struct recorder *r, enum trace_kind next)
         struct held_event *h = &r->held[i];
         enum trace_kind kind = (enum trace_kind)h->event.kind;
         bool mine = h->event.thread == (uint8_t)thread_number();
-        if (mine && (next == TRACE_END || (recorder_is_swapped_with(kind, next) && --h->left == 0)))
+        if (mine && recorder_is_swapped_with(kind, next) && --h->left == 0)
             *trace_add(r->trace, kind, h->event.site) = h->event;
         else
             r->held[kept++] = *h;

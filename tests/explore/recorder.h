@@ -116,8 +116,8 @@ unsigned step_intern(struct sites *s, unsigned site, uint8_t entry, uint8_t word
 /** "file.c:12/flush" to an index, or -1. */
 int site_find(const struct sites *s, const char *text);
 /**
- * Mutants by exchange: an event of kind `held` is moved behind the n-th event of kind `next` of its thread, or behind the end of the
- * operation or of the opening if that comes first. A barrier is never exchanged with a barrier of the same sort alone.
+ * Mutants by exchange: an event of kind `held` is moved behind the n-th event of its thread that is of such a kind `next`, the end
+ * of an operation and of the opening among them. A barrier is not exchanged with a barrier alone, which nothing could tell.
  *
  * held          | moved behind
  * --------------+----------------------------------------------------------------------------------------------
