@@ -27,6 +27,7 @@ const struct scenario *const scenarios[] = {
     &scenario_root_killed,
     &scenario_mixed,
     &scenario_wrap,
+    &scenario_wrap_redo,
     &scenario_reformat,
     &scenario_segment,
     &scenario_segment_killed,
