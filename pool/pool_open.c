@@ -209,16 +209,14 @@ static int set_up_media(pa_pool *pool, const pa_options *o, const struct pool_pa
     return code;
 }
 
-/* Nothing half-made stays; a file that got its final name is a pool without content. The caller's handle still has the lock. */
+/* Nothing half-made stays; a file that got its final name is a pool without content. The caller's handle still has the lock. The pool
+ * file goes first, durably: without its further directories it could neither be opened nor be created anew. */
 static void uncreate(pa_pool *pool)
 {
     struct error_text first;
     error_save(&first);
-    char name[sizeof pool->file.name];
-    memcpy(name, pool->file.name, sizeof name);
-    members_uncreate(&pool->dir, superblock_of(&pool->file));
-    (void)dir_unlink(&pool->dir, name, false);
-    (void)dir_sync(&pool->dir);
+    if (dir_unlink(&pool->dir, pool->file.name, false) == 0 && dir_sync(&pool->dir) == 0)
+        members_uncreate(&pool->dir, superblock_of(&pool->file));
     error_restore(&first);
 }
 

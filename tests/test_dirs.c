@@ -251,6 +251,65 @@ START_TEST(a_creation_that_was_cut_off_anywhere_is_begun_again)
 }
 END_TEST
 
+/* The first operation that is not left fails, and the process ends `more` operations later: in the cleanup. */
+struct failer {
+    unsigned left, more;
+    bool failed;
+};
+
+static int fail_then_stop(void *context, enum file_op op, const char *name, const char *site)
+{
+    struct failer *f = context;
+    (void)op;
+    (void)name;
+    (void)site;
+    if (f->failed && f->more-- == 0)
+        _exit(7);
+    if (f->failed || f->left-- != 0)
+        return 0;
+    f->failed = true;
+    return EIO;
+}
+
+/* 0: made; 1: failed and cleaned up; 7: cut off. */
+static int create_in_a_child(struct places *p, struct failer *f)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct file_hooks hooks = {.context = f, .before = fail_then_stop};
+        struct pool_params params = {.hooks = &hooks};
+        pa_options o = options_with(p, DIRS);
+        pa_pool *pool = NULL;
+        setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 1); /* else no directory is synced after the rename */
+        _exit(pool_create_ex(p->main.text, &o, &params, &pool) == 0 ? 0 : 1);
+    }
+    int status = 0;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+START_TEST(a_creation_whose_cleanup_was_cut_off_is_begun_again)
+{
+    struct places p = places_new();
+    int ended = 1;
+    for (unsigned n = 0; ended != 0; n++) {
+        ended = 7;
+        for (unsigned more = 0; ended == 7; more++) {
+            struct failer f = {.left = n, .more = more};
+            ended = create_in_a_child(&p, &f);
+            pa_pool *pool = NULL;
+            if (pa_open(p.main.text, NULL, &pool) != 0)
+                pool = create(&p);
+            pool_finish(pool, p.main.text);
+            temp_remove(p.main.text);
+            for (unsigned i = 0; i < DIRS; i++)
+                temp_remove(p.more[i].text);
+        }
+    }
+}
+END_TEST
+
 /* ENOSPC for every file in one directory. */
 static int full(void *context, enum file_op op, const char *name, const char *site)
 {
@@ -285,6 +344,7 @@ static void add(Suite *s)
     ADD(s, a_directory_of_another_pool_is_refused, 30);
     ADD(s, what_is_in_the_way_of_a_link_is_refused_and_stays, 30);
     ADD(s, a_creation_that_was_cut_off_anywhere_is_begun_again, 60);
+    ADD(s, a_creation_whose_cleanup_was_cut_off_is_begun_again, 120);
     ADD(s, a_full_directory_leaves_the_others, 30);
 }
 
