@@ -100,9 +100,12 @@ static int move_staged(pa_pool *pool, const struct owner_staging *staging, pa_pp
         code = pool_allocate(pool, staging->owner, size);
     if (code != 0)
         return code;
-    size_t room = pool_usable_size(pool, *staging->owner);
-    copy_block(pool, *staging->owner, *dst, room < usable ? room : usable);
-    code = pool_free(pool, dst, staging);
+    size_t room;
+    code = pool_find_size(pool, *staging->owner, &room); /* fails if its block index just lacks DRAM */
+    if (code == 0) {
+        copy_block(pool, *staging->owner, *dst, room < usable ? room : usable);
+        code = pool_free(pool, dst, staging);
+    }
     if (code != 0) {
         struct error_text first;
         error_save(&first);

@@ -4,13 +4,12 @@
 #include "pool/pool.h"
 #include "pool/pool_call.h"
 
-/* Zero the block and say that it is ready. */
-static void root_finish(pa_pool *pool, struct pm_root *line, size_t size)
+/* Zero the block of usable bytes and say that it is ready. */
+static void root_finish(pa_pool *pool, struct pm_root *line, size_t size, size_t usable)
 {
     struct media_tally t = {0};
     const struct media *m = &pool->media;
     void *block = pa_direct(pool, line->root);
-    size_t usable = pool_usable_size(pool, line->root);
     media_set(m, block, 0, usable);
     media_persist(m, &t, block, usable); /* before check: which says that the block is zero */
     media_store64(m, &line->size, size);
@@ -53,10 +52,11 @@ static int root_make(pa_pool *pool, struct pm_root *line, size_t size)
     }
     if (code == 0 && pa_is_null(line->root))
         code = pool_allocate(pool, &line->root, size);
-    if (code != 0)
-        return code;
-    root_finish(pool, line, size);
-    return 0;
+    if (code == 0)
+        code = pool_find_size(pool, line->root, &usable);
+    if (code == 0)
+        root_finish(pool, line, size, usable);
+    return code;
 }
 
 static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
