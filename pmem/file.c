@@ -521,21 +521,28 @@ int file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, si
     return 0;
 }
 
-int file_write(struct dir *d, const struct file *f, uint64_t offset, const void *from, size_t size)
+static int write_all(int fd, uint64_t offset, const char *from, size_t size)
 {
-    const char *p = from;
-    int failure = 0;
-    while (size != 0 && failure == 0) {
-        ssize_t n = AGAIN(pwrite(f->fd, p, size, (off_t)offset));
-        if (n <= 0) {
-            failure = n < 0 ? errno : EIO;
-        } else {
-            p += n;
-            offset += (uint64_t)n;
-            size -= (size_t)n;
-        }
+    while (size > 0) {
+        ssize_t n = AGAIN(pwrite(fd, from, size, (off_t)offset));
+        if (n <= 0)
+            return n < 0 ? errno : EIO;
+        from += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
     }
-    return failure == 0 ? 0 : refuse(d, failure, "write", f->name);
+    return 0;
+}
+
+int file_write_(struct dir *d, const struct file *f, uint64_t offset, const void *from, size_t size, const char *site)
+{
+    int failure = hook_before(d, FILE_OP_WRITE, f->name, site);
+    if (failure == 0)
+        failure = write_all(f->fd, offset, from, size);
+    if (failure != 0)
+        return refuse(d, failure, "write to", f->name);
+    hook_after(d, FILE_OP_WRITE, f->name, offset, size, NULL, site);
+    return 0;
 }
 
 int file_sync_(struct dir *d, struct file *f, const char *site)

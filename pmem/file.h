@@ -33,7 +33,7 @@ enum file_op {
     FILE_OP_RESERVE, /* address range */
     FILE_OP_READ,    /* after: address = where the bytes went */
     FILE_OP_LIST,    /* the directory's names */
-    FILE_OP_WRITE,   /* a file that is not mapped: pmem/file_copy.h */
+    FILE_OP_WRITE,   /* to a file that is not mapped */
     FILE_OP_COUNT
 };
 
@@ -135,7 +135,8 @@ int file_open(struct dir *d, struct file *f, const char *name);
 /** Copy size bytes at offset of a file that is not mapped yet. PA_ECORRUPT if it has not got them. */
 int file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size);
 /** Write size bytes at offset of a file that is not mapped; durable after file_sync. */
-int file_write(struct dir *d, const struct file *f, uint64_t offset, const void *from, size_t size);
+int file_write_(struct dir *d, const struct file *f, uint64_t offset, const void *from, size_t size, const char *site);
+#define file_write(d, f, offset, from, size) file_write_((d), (f), (offset), (from), (size), MEDIA_SITE)
 int file_sync_(struct dir *d, struct file *f, const char *site);
 #define file_sync(d, f) file_sync_((d), (f), MEDIA_SITE)
 /** Map the whole file at offset of the reserved range (private and writable when the directory is read-only). */

@@ -12,44 +12,6 @@
 
 #define COPY_BYTES (1u << 20)
 
-static int before(const struct dir *d, enum file_op op, const char *name, const char *site)
-{
-    return d->hooks == NULL || d->hooks->before == NULL ? 0 : d->hooks->before(d->hooks->context, op, name, site);
-}
-
-static void after(const struct dir *d, enum file_op op, const char *name, uint64_t offset, uint64_t size,
-                  const char *site)
-{
-    if (d->hooks != NULL && d->hooks->after != NULL)
-        d->hooks->after(d->hooks->context, op, name, offset, size, NULL, site);
-}
-
-static int write_all(int fd, uint64_t offset, const char *from, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = pwrite(fd, from, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? errno : EIO;
-        from += n;
-        offset += (uint64_t)n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-int file_write_(struct dir *d, struct file *f, uint64_t offset, const void *from, size_t size, const char *site)
-{
-    int failure = before(d, FILE_OP_WRITE, f->name, site);
-    if (failure == 0)
-        failure = write_all(f->fd, offset, from, size);
-    if (failure != 0)
-        return error_set_errno(failure, "cannot write to %s/%s", d->path, f->name);
-    after(d, FILE_OP_WRITE, f->name, offset, size, site);
-    return 0;
-}
-
 static int copy_content(struct dir *from, struct file *in, struct dir *to, struct file *out)
 {
     char *buffer = malloc(COPY_BYTES);
@@ -91,7 +53,9 @@ static int copy_over(struct dir *from, struct dir *to, const char *name)
 
 int dir_move(struct dir *from, struct dir *to, const char *name)
 {
-    int failure = before(from, FILE_OP_RENAME, name, MEDIA_SITE);
+    const struct file_hooks *hooks = from->hooks;
+    int failure =
+        hooks != NULL && hooks->before != NULL ? hooks->before(hooks->context, FILE_OP_RENAME, name, MEDIA_SITE) : 0;
     if (failure == 0 && renameat(from->fd, name, to->fd, name) != 0)
         failure = errno;
     int code = 0;
