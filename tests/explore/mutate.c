@@ -90,20 +90,28 @@ static void hunt(struct mutant *m, uint64_t passed, const struct selection *chos
     sites->late = 0;
 }
 
-/* A short look at every scenario, near what is missing, finds most mutants; only the others need the long one. */
+/* Most mutants are found near what is missing, by the first crash; what only recovery does can only be missed by a crash inside it.
+ * Then the same with crashes in recovery, then everything. */
 static void try_mutant(struct mutant *m, const struct selection *chosen, const unsigned *order, struct sites *sites,
                        const struct run_options *o, double seconds, struct run_result *r)
 {
     struct run_options options = *o;
     uint64_t passed = sites->at[m->site].scenarios;
     double deadline = seconds > 0 ? now_seconds() + seconds : 0;
+    bool in_history = (sites->at[m->site].seen & SITE_SEEN_HISTORY) != 0;
     options.max_failures = 1;
-    /* What only recovery does can only be missed by a crash inside it. */
-    if ((sites->at[m->site].seen & SITE_SEEN_HISTORY) == 0)
-        options.nested_every = 1;
     options.max_states = SHORT_LOOK_STATES;
     options.near_skip = NEAR_EVENTS;
-    hunt(m, passed, chosen, order, sites, &options, deadline, r);
+    options.depth = 1;
+    options.limits.kills = 0;
+    if (in_history)
+        hunt(m, passed, chosen, order, sites, &options, deadline, r);
+    options.depth = o->depth;
+    options.limits.kills = o->limits.kills;
+    if (!in_history)
+        options.nested_every = 1;
+    if (m->caught_by == NULL)
+        hunt(m, passed, chosen, order, sites, &options, deadline, r);
     options.max_states = o->max_states != 0 ? o->max_states : LONG_LOOK_STATES;
     options.near_skip = 0;
     options.limits.kills = 1;

@@ -28,6 +28,7 @@ const struct scenario *const scenarios[] = {
     &scenario_mixed,
     &scenario_wrap,
     &scenario_wrap_redo,
+    &scenario_wrap_redo_big,
     &scenario_reformat,
     &scenario_segment,
     &scenario_segment_killed,

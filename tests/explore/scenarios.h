@@ -15,10 +15,10 @@ extern const struct scenario scenario_self_right, scenario_self_right_nt, scenar
 
 /* scenarios_pool.c */
 extern const struct scenario scenario_create, scenario_root, scenario_root_dirty, scenario_root_killed, scenario_mixed,
-    scenario_wrap, scenario_wrap_redo, scenario_reformat, scenario_segment, scenario_segment_killed, scenario_handover,
-    scenario_remote_free, scenario_takeover, scenario_recovery, scenario_chain, scenario_move, scenario_close,
-    scenario_close_lines, scenario_chain_two, scenario_big, scenario_big_index, scenario_big_takeover,
-    scenario_defragment, scenario_big_dirty;
+    scenario_wrap, scenario_wrap_redo, scenario_wrap_redo_big, scenario_reformat, scenario_segment,
+    scenario_segment_killed, scenario_handover, scenario_remote_free, scenario_takeover, scenario_recovery,
+    scenario_chain, scenario_move, scenario_close, scenario_close_lines, scenario_chain_two, scenario_big,
+    scenario_big_index, scenario_big_takeover, scenario_defragment, scenario_big_dirty;
 
 /* scenarios_space.c */
 extern const struct scenario scenario_coalesce, scenario_holes_big, scenario_holes_small, scenario_deletion,
