@@ -212,7 +212,9 @@ def mutant_rows(source, mutants):
 
 def print_mutants(source, paths):
     """The table of mutants; the number of survivors."""
-    mutants = [m for path in paths for m in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))]
+    every = [m for path in paths for m in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))]
+    # One that was tried again is as the later file has it.
+    mutants = list({(m["site"], m["kind"], m["late"] > 0): m for m in every}.values())
     print("| file, function | what | left out: caught by | states | late by | caught by | states |")
     print("|---|---|---|---|---|---|---|")
     for (file, function, what), row in mutant_rows(source, mutants).items():

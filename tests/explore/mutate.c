@@ -15,6 +15,7 @@
 #define BASELINE_STATES 1000u
 
 /* States per scenario, unless the command line bounds them. */
+#define FIRST_LOOK_STATES 400u
 #define SHORT_LOOK_STATES 3000u
 #define LONG_LOOK_STATES  60000u
 #define LATE_MAX          4   /* a late mutant that nobody notices is moved further, so often */
@@ -90,33 +91,32 @@ static void hunt(struct mutant *m, uint64_t passed, const struct selection *chos
     sites->late = 0;
 }
 
-/* Most mutants are found near what is missing, by the first crash; what only recovery does can only be missed by a crash inside it.
- * Then the same with crashes in recovery, then everything. */
+/* Most mutants are found near what is missing: a first look into every scenario, so that none has to wait for the others, then by one
+ * crash, then by crashes in recovery too, then everything. What only recovery does can only be missed by a crash inside it. */
 static void try_mutant(struct mutant *m, const struct selection *chosen, const unsigned *order, struct sites *sites,
                        const struct run_options *o, double seconds, struct run_result *r)
 {
-    struct run_options options = *o;
+    bool in_history = (sites->at[m->site].seen & SITE_SEEN_HISTORY) != 0;
+    struct run_options first = *o;
+    first.max_failures = 1;
+    first.near_skip = NEAR_EVENTS;
+    first.max_states = FIRST_LOOK_STATES;
+    if (!in_history)
+        first.nested_every = 1;
+    struct run_options one_crash = first, short_look = first, long_look = first;
+    short_look.max_states = one_crash.max_states = SHORT_LOOK_STATES;
+    one_crash.depth = 1;
+    one_crash.limits.kills = 0;
+    long_look.max_states = o->max_states != 0 ? o->max_states : LONG_LOOK_STATES;
+    long_look.near_skip = 0;
+    long_look.limits.kills = 1;
+
+    const struct run_options *const looks[] = {&first, in_history ? &one_crash : NULL, &short_look, &long_look};
     uint64_t passed = sites->at[m->site].scenarios;
     double deadline = seconds > 0 ? now_seconds() + seconds : 0;
-    bool in_history = (sites->at[m->site].seen & SITE_SEEN_HISTORY) != 0;
-    options.max_failures = 1;
-    options.max_states = SHORT_LOOK_STATES;
-    options.near_skip = NEAR_EVENTS;
-    options.depth = 1;
-    options.limits.kills = 0;
-    if (in_history)
-        hunt(m, passed, chosen, order, sites, &options, deadline, r);
-    options.depth = o->depth;
-    options.limits.kills = o->limits.kills;
-    if (!in_history)
-        options.nested_every = 1;
-    if (m->caught_by == NULL)
-        hunt(m, passed, chosen, order, sites, &options, deadline, r);
-    options.max_states = o->max_states != 0 ? o->max_states : LONG_LOOK_STATES;
-    options.near_skip = 0;
-    options.limits.kills = 1;
-    if (m->caught_by == NULL)
-        hunt(m, passed, chosen, order, sites, &options, deadline, r);
+    for (unsigned i = 0; i < sizeof looks / sizeof *looks && m->caught_by == NULL; i++)
+        if (looks[i] != NULL)
+            hunt(m, passed, chosen, order, sites, looks[i], deadline, r);
 }
 
 /* An exchange that does no harm is followed by one over a longer distance: somewhere the order matters. */
