@@ -79,6 +79,13 @@ void error_restore(const struct error_text *saved)
     memcpy(error_text, saved->text, strlen(saved->text) + 1);
 }
 
+int error_end(int code, const struct error_text *before)
+{
+    if (code == 0)
+        error_restore(before);
+    return code;
+}
+
 const char *pa_errormsg(void)
 {
     return error_text;

@@ -19,5 +19,7 @@ struct error_text {
 };
 void error_save(struct error_text *ret);
 void error_restore(const struct error_text *saved);
+/** The end of a call that may meet failures on its way to success: then the sentence from before it stays. Returns code. */
+int error_end(int code, const struct error_text *before);
 
 #endif

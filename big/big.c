@@ -111,7 +111,11 @@ static int add_segment(struct big *o)
     struct big_block *b = calloc(1, sizeof *b);
     if (b == NULL)
         return error_set(PA_ENOMEM, "no memory for a free block's descriptor");
+    struct error_text before;
+    error_save(&before);
     int code = manager_acquire(o->manager, SEGMENT_KIND_BIG, o->number, &s, &lsn);
+    if (code == PA_ENOSPC) /* others may have room; who finds that nobody has, says so */
+        error_restore(&before);
     if (code != 0) {
         free(b);
         return code;
@@ -135,7 +139,7 @@ static int choose(struct big *o, uint32_t pages, uint64_t alignment, enum big_gr
     if (best_fit(o, pages, alignment, ret))
         return 0;
     if (growth == BIG_NO_GROW)
-        return error_set(PA_ENOSPC, "no free block of %u pages", pages);
+        return PA_ENOSPC; /* without a sentence, as in add_segment */
     code = add_segment(o);
     if (code == 0 && !best_fit(o, pages, alignment, ret))
         code = error_set(PA_EINVAL, "a block of %u pages with alignment %llu does not fit into a segment", pages,

@@ -9,7 +9,6 @@
 #include <libpmem2.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -20,6 +19,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "pmem/range.h"
 
 /* Asks the test's hook; 0 or an errno value to fail with. */
 static int hook_before(const struct dir *d, enum file_op op, const char *name, const char *site)
@@ -50,41 +50,6 @@ static int refuse(const struct dir *d, int error_number, const char *verb, const
 }
 
 /* --- directories --------------------------------------------------------------------------------------------------------- */
-
-/*
- * Address ranges that closed pools gave back. libpmem2 (1.12) takes a GiB more than it is asked for and does not return it, so
- * each range that is deleted costs address space for ever; ranges are therefore kept for the next pool that wants as much.
- */
-#define RANGES_KEPT 16u
-static struct {
-    pthread_mutex_t mutex;
-    struct pmem2_vm_reservation *at[RANGES_KEPT];
-    unsigned count;
-} ranges = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-
-static struct pmem2_vm_reservation *range_take(uint64_t size)
-{
-    struct pmem2_vm_reservation *found = NULL;
-    pthread_mutex_lock(&ranges.mutex);
-    for (unsigned i = 0; i < ranges.count && found == NULL; i++)
-        if (pmem2_vm_reservation_get_size(ranges.at[i]) == size) {
-            found = ranges.at[i];
-            ranges.at[i] = ranges.at[--ranges.count];
-        }
-    pthread_mutex_unlock(&ranges.mutex);
-    return found;
-}
-
-static void range_keep(struct pmem2_vm_reservation *range)
-{
-    pthread_mutex_lock(&ranges.mutex);
-    bool kept = ranges.count < RANGES_KEPT;
-    if (kept)
-        ranges.at[ranges.count++] = range;
-    pthread_mutex_unlock(&ranges.mutex);
-    if (!kept)
-        pmem2_vm_reservation_delete(&range);
-}
 
 /* A new directory is durable when its parent is. One that was there before is its maker's matter, unless that was a pa_create
  * which a crash cut off here: so its parent is synced too, where that can be done. */
@@ -151,30 +116,6 @@ void dir_leave_to_parent(struct dir *d, struct file *lock_file)
     free(d->path);
 }
 
-#define RESERVE_TRIES 16u
-
-/* The kernel chooses; if what it chose is not aligned, the same place with room to align in it. Another thread may map
- * something there meanwhile: then again. */
-static int reserve_aligned(struct dir *d, uint64_t size)
-{
-    int result = pmem2_vm_reservation_new(&d->reservation, NULL, size);
-    for (unsigned i = 0; result == 0 && i < RESERVE_TRIES; i++) {
-        uintptr_t base = (uintptr_t)pmem2_vm_reservation_get_address(d->reservation);
-        if (base % DIR_BASE_ALIGNMENT == 0)
-            return 0;
-        pmem2_vm_reservation_delete(&d->reservation);
-        struct pmem2_vm_reservation *larger;
-        result = pmem2_vm_reservation_new(&larger, NULL, size + DIR_BASE_ALIGNMENT);
-        if (result != 0)
-            return result;
-        base = round_up((uintptr_t)pmem2_vm_reservation_get_address(larger), DIR_BASE_ALIGNMENT);
-        pmem2_vm_reservation_delete(&larger);
-        if (pmem2_vm_reservation_new(&d->reservation, (void *)base, size) != 0)
-            result = pmem2_vm_reservation_new(&d->reservation, NULL, size);
-    }
-    return result;
-}
-
 int dir_lock(struct dir *d)
 {
     int failure = hook_before(d, FILE_OP_LOCK, "", MEDIA_SITE);
@@ -196,21 +137,15 @@ int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment)
     if (failure != 0)
         return error_set_errno(failure, "cannot reserve %llu bytes of address space for %s", (unsigned long long)need,
                                d->path);
-    for (uint64_t size = want;; size = size / 2 > need ? round_up(size / 2, alignment) : need) {
-        d->reservation = range_take(size);
-        int result = d->reservation != NULL ? 0 : reserve_aligned(d, size);
-        if (result == 0) {
-            d->base = pmem2_vm_reservation_get_address(d->reservation);
-            d->reserved_bytes = size;
-            hook_after(d, FILE_OP_RESERVE, "", 0, size, d->base, MEDIA_SITE);
-            return 0;
-        }
-        if (size <= need)
-            return error_set(
-                PA_ENOMEM,
-                "cannot reserve %llu bytes of address space for %s; raise the limit (ulimit -v) or set max_size",
-                (unsigned long long)need, d->path);
-    }
+    d->reservation = range_new(want, need, alignment);
+    if (d->reservation == NULL)
+        return error_set(
+            PA_ENOMEM, "cannot reserve %llu bytes of address space for %s; raise the limit (ulimit -v) or set max_size",
+            (unsigned long long)need, d->path);
+    d->base = pmem2_vm_reservation_get_address(d->reservation);
+    d->reserved_bytes = pmem2_vm_reservation_get_size(d->reservation);
+    hook_after(d, FILE_OP_RESERVE, "", 0, d->reserved_bytes, d->base, MEDIA_SITE);
+    return 0;
 }
 
 int dir_sync_(struct dir *d, const char *site)

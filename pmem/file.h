@@ -93,8 +93,8 @@ void dir_leave_to_parent(struct dir *d, struct file *lock_file);
 /** Creators of a pool in one directory take turns: PA_ELOCKED if another process or handle is at it. */
 int dir_lock(struct dir *d);
 void dir_unlock(struct dir *d);
-/** Reserve up to want bytes of address space, at least need, in multiples of alignment; halves on refusal. The range begins at a
- *  multiple of DIR_BASE_ALIGNMENT, so that offsets and addresses are aligned alike up to it. */
+/** Reserve up to want bytes of address space, at least need, in multiples of alignment: see range_new. The range begins at a multiple of
+ *  DIR_BASE_ALIGNMENT, so that offsets and addresses are aligned alike up to it. */
 #define DIR_BASE_ALIGNMENT (2ull << 20)
 int dir_reserve(struct dir *d, uint64_t want, uint64_t need, uint64_t alignment);
 /** Make the creations and removals so far durable. */

@@ -16,7 +16,7 @@ int pool_refuse_owner(const pa_pool *pool, const pa_pptr *dst)
     if ((uintptr_t)dst % sizeof *dst != 0)
         return error_set(PA_EINVAL, "the owner pointer at %p is not aligned to 16 bytes", (const void *)dst);
     if (pool->read_only)
-        return error_set(PA_EACCES, "the pool in %s is open read-only", pool->dir.path);
+        return error_set(PA_EACCES, "the pool in %s is open read-only; open it without PA_READ_ONLY", pool->dir.path);
     return error_set(PA_EINVAL,
                      "the owner pointer at %p does not lie in a block of the pool in %s; owners must be in the pool",
                      (const void *)dst, pool->dir.path);
@@ -319,13 +319,27 @@ void *pa_direct(const pa_pool *pool, pa_pptr p)
     return m->base + (p.segment << m->shift) + p.offset;
 }
 
+/* What lies in a huge block is counted from the segment that the block's own pointer names, however far inside it is. */
+static pa_pptr pptr_in_file(const struct manager *m, pa_off off)
+{
+    const struct segment *s = manager_segment(m, off >> m->shift);
+    if (s != NULL && atomic_load(&s->kind) == SEGMENT_KIND_HUGE) {
+        pa_off block = atomic_load(&s->block);
+        if (off >= block && off < atomic_load(&s->end)) {
+            pa_off file = block & ~(m->geometry.segment_size - 1);
+            return (pa_pptr){file >> m->shift, off - file};
+        }
+    }
+    return manager_pptr(m, off);
+}
+
 pa_pptr pa_pptr_of(const pa_pool *pool, const void *address)
 {
     const struct manager *m = &pool->manager;
     uint64_t off = (uint64_t)((const char *)address - m->base);
     if (off >= (uint64_t)m->slots << m->shift)
         return PA_NULL;
-    return manager_pptr(m, off);
+    return pptr_in_file(m, off);
 }
 
 pa_off pa_off_of(const pa_pool *pool, pa_pptr p)
@@ -335,7 +349,7 @@ pa_off pa_off_of(const pa_pool *pool, pa_pptr p)
 
 pa_pptr pa_off_pptr(const pa_pool *pool, pa_off off)
 {
-    return manager_pptr(&pool->manager, off);
+    return pptr_in_file(&pool->manager, off);
 }
 
 void *pa_off_direct(const pa_pool *pool, pa_off off)

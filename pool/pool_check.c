@@ -330,5 +330,7 @@ int pool_check_ex(const char *dir, const struct pool_params *params, char **ret_
 
 int pa_check(const char *dir, char **ret_report)
 {
-    return pool_check_ex(dir, NULL, ret_report);
+    struct error_text before;
+    error_save(&before);
+    return error_end(pool_check_ex(dir, NULL, ret_report), &before);
 }

@@ -68,8 +68,10 @@ int pa_defragment(pa_pool *pool, uint64_t target_bytes, uint64_t *ret_released)
 {
     POOL_CALL(pool);
     uint64_t released = 0;
+    struct error_text before;
+    error_save(&before);
     if (pool->read_only)
-        return error_set(PA_EACCES, "the pool in %s is open read-only", pool->dir.path);
+        return error_set(PA_EACCES, "the pool in %s is open read-only; open it without PA_READ_ONLY", pool->dir.path);
     int code = pool_release_segments(pool, target_bytes, &released);
     if (code == 0)
         code = punch_until(pool, pool->big_count, punch_big, target_bytes, &released);
@@ -77,5 +79,5 @@ int pa_defragment(pa_pool *pool, uint64_t target_bytes, uint64_t *ret_released)
         code = punch_until(pool, pool->core_count, punch_small, target_bytes, &released);
     if (ret_released != NULL)
         *ret_released = released;
-    return code;
+    return error_end(code, &before);
 }

@@ -22,13 +22,14 @@ static int check_options(const char *dir, const pa_options *o, bool create)
     if (dir == NULL || dir[0] == '\0')
         return error_set(PA_EINVAL, "no directory named");
     if (o->layout != NULL && strlen(o->layout) > PA_LAYOUT_MAX)
-        return error_set(PA_EINVAL, "the layout name is longer than %d bytes", PA_LAYOUT_MAX);
+        return error_set(PA_EINVAL, "the layout name is longer than %d bytes; choose a shorter one", PA_LAYOUT_MAX);
     if (o->flags & ~(PA_READ_ONLY | PA_WAIT_LOCK | PA_SPARSE | PA_NO_BACKGROUND))
-        return error_set(PA_EINVAL, "unknown flags 0x%x", o->flags);
+        return error_set(PA_EINVAL, "unknown flags 0x%x; begin with pa_options_init", o->flags);
     if ((unsigned)o->durability > PA_DURABILITY_PROCESS || (unsigned)o->guarantee > PA_GUARANTEE_GC)
-        return error_set(PA_EINVAL, "unknown durability or guarantee");
+        return error_set(PA_EINVAL, "unknown durability %u or guarantee %u; begin with pa_options_init",
+                         (unsigned)o->durability, (unsigned)o->guarantee);
     if (o->cores > POOL_LANES_MAX)
-        return error_set(PA_EINVAL, "%u cores are more than %u", o->cores, POOL_LANES_MAX);
+        return error_set(PA_EINVAL, "%u cores are more than %u; 0 takes the machine's", o->cores, POOL_LANES_MAX);
     if (o->ndirs > PA_DIRS_MAX || (o->ndirs != 0 && o->dirs == NULL))
         return error_set(PA_EINVAL, "%u further directories are more than %d, or none are named", o->ndirs,
                          PA_DIRS_MAX);
@@ -304,12 +305,16 @@ int pool_open_ex(const char *dir, const pa_options *o, const struct pool_params 
 
 int pa_create(const char *dir, const pa_options *o, pa_pool **ret_pool)
 {
-    return make(dir, o, NULL, true, ret_pool);
+    struct error_text before;
+    error_save(&before);
+    return error_end(make(dir, o, NULL, true, ret_pool), &before);
 }
 
 int pa_open(const char *dir, const pa_options *o, pa_pool **ret_pool)
 {
-    return make(dir, o, NULL, false, ret_pool);
+    struct error_text before;
+    error_save(&before);
+    return error_end(make(dir, o, NULL, false, ret_pool), &before);
 }
 
 void pool_abandon(pa_pool *pool)

@@ -147,5 +147,7 @@ int pool_repair_ex(const char *dir, const char *backup_dir, const struct file_ho
 
 int pa_repair(const char *dir, const char *backup_dir, char **ret_report)
 {
-    return pool_repair_ex(dir, backup_dir, NULL, ret_report);
+    struct error_text before;
+    error_save(&before);
+    return error_end(pool_repair_ex(dir, backup_dir, NULL, ret_report), &before);
 }

@@ -66,7 +66,9 @@ static int root_locked(pa_pool *pool, size_t size, pa_pptr *ret_root)
         return root_corrupt(pool);
     if (line->check == 0 || line->check == ROOT_MAKING) {
         if (pool->read_only)
-            return error_set(PA_EACCES, "the pool in %s has no root yet and is open read-only", pool->dir.path);
+            return error_set(PA_EACCES,
+                             "the pool in %s has no root yet and is open read-only; open it without PA_READ_ONLY",
+                             pool->dir.path);
         int code = root_make(pool, line, size);
         if (code != 0)
             return code;

@@ -93,7 +93,11 @@ static int add_segment(struct small *o)
 {
     struct segment *s = NULL;
     uint64_t lsn = 0;
+    struct error_text before;
+    error_save(&before);
     int code = manager_acquire(o->manager, SEGMENT_KIND_SMALL, o->core->index, &s, &lsn);
+    if (code == PA_ENOSPC) /* others may have room; who finds that nobody has, says so */
+        error_restore(&before);
     if (code != 0)
         return code;
     lane_raise(&o->core->lane, lsn);
@@ -108,8 +112,7 @@ static int find_slab(struct small *o, unsigned class_index, enum small_growth gr
         code = read_until_found(o, class_index, growth == SMALL_GROW ? UNREAD_PER_REFILL : UINT32_MAX, ret);
     if (code != 0 || *ret != NULL)
         return code;
-    code = growth == SMALL_GROW ? add_segment(o)
-                                : error_set(PA_ENOSPC, "no free block of %u bytes", small_class_bytes(class_index));
+    code = growth == SMALL_GROW ? add_segment(o) : PA_ENOSPC;
     if (code == 0)
         code = take_read(o, class_index, ret);
     if (code == PA_ENOSPC && growth == SMALL_GROW) {

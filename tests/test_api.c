@@ -4,6 +4,7 @@
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "tests/support/owners.h"
 #include "tests/support/random.h"
@@ -57,6 +58,56 @@ START_TEST(the_sentence_belongs_to_the_thread)
     pthread_join(thread, NULL);
     ck_assert_str_eq(other, "");
     ck_assert(sentence_is_good(dir.text));
+}
+END_TEST
+
+/* expr succeeds, and the sentence of an earlier failure stays. */
+#define CK_OK_SILENT(expr)                                                                                             \
+    do {                                                                                                               \
+        CK_OK(expr);                                                                                                   \
+        EXPECT(strcmp(pa_errormsg(), sentence) == 0, "%s succeeds and leaves the sentence \"%s\"", #expr,              \
+               pa_errormsg());                                                                                         \
+    } while (0)
+
+START_TEST(calls_that_succeed_leave_the_sentence)
+{
+    const size_t sizes[] = {16, 64, 1000, 16384, 20000, 300000, 900000, 3u << 20};
+    enum { N = sizeof sizes / sizeof *sizes };
+    struct temp_path dir = temp_new(), none = temp_new();
+    pa_options options;
+    pa_options_init(&options);
+    options.segment_size = 1u << 20;
+    options.max_size = 24u << 20;
+    pa_pool *pool = NULL;
+    char sentence[512], *report;
+    CK_FAILS(pa_open(none.text, NULL, &pool), PA_ENOENT, none.text);
+    strcpy(sentence, pa_errormsg());
+    CK_OK_SILENT(pa_create(dir.text, &options, &pool));
+    for (unsigned round = 0; round < 3; round++) {
+        pa_pptr root;
+        CK_OK_SILENT(pa_root(pool, 65536, &root));
+        pa_pptr *owners = pa_direct(pool, root);
+        for (unsigned i = 0; i < 10 * N; i++) {
+            if (pa_is_null(owners[i % 97]) && pa_allocate(pool, &owners[i % 97], sizes[i % N]) == 0)
+                ck_assert_str_eq(pa_errormsg(), sentence);
+            strcpy(sentence, pa_errormsg()); /* the pool may be full */
+            if (!pa_is_null(owners[i * 7 % 97]) && pa_reallocate(pool, &owners[i * 7 % 97], sizes[i / N % N]) == 0)
+                ck_assert_str_eq(pa_errormsg(), sentence);
+            strcpy(sentence, pa_errormsg());
+            CK_OK_SILENT(pa_deallocate(pool, &owners[i * 5 % 97]));
+        }
+        pa_stats stats;
+        pa_info info;
+        CK_OK_SILENT(pa_get_stats(pool, &stats));
+        CK_OK_SILENT(pa_get_info(pool, &info));
+        CK_OK_SILENT(pa_defragment(pool, UINT64_MAX, NULL));
+        CK_OK_SILENT(pa_close(pool));
+        CK_OK_SILENT(pa_check(dir.text, &report));
+        free(report);
+        CK_OK_SILENT(pa_read_info(dir.text, &info));
+        CK_OK_SILENT(pa_open(dir.text, NULL, &pool));
+    }
+    pool_finish(pool, dir.text);
 }
 END_TEST
 
@@ -294,6 +345,30 @@ START_TEST(addresses_and_pointers_are_inverse)
     ck_assert(pa_is_null(pa_off_pptr(pool, 0)));
     ck_assert(pa_is_null(pa_pptr_of(pool, &dir)));
     ck_assert(pa_is_null(pa_pptr_of(pool, NULL)));
+    pool_finish(pool, dir.text);
+}
+END_TEST
+
+START_TEST(an_address_in_a_huge_block_is_counted_from_the_block)
+{
+    struct temp_path dir = temp_new();
+    pa_pool *pool = pool_make(dir.text);
+    struct owners o;
+    CK_OK(owners_open(&o, pool, 8));
+    for (unsigned i = 0; i < 4; i++) { /* segments of 1 MiB: the block begins in its file's first slot, or its third */
+        const size_t size = (5u << 20) + i * 1000;
+        CK_OK(pa_allocate_aligned(pool, owners_at(&o, i), size, i % 2 != 0 ? 2u << 20 : 16));
+        pa_pptr block = *owners_at(&o, i);
+        for (size_t at = 0; at < size; at += 4096) {
+            pa_pptr inside = {block.segment, block.offset + at};
+            pa_pptr back = pa_pptr_of(pool, (char *)pa_direct(pool, block) + at);
+            ck_assert_mem_eq(&back, &inside, sizeof back);
+            back = pa_off_pptr(pool, pa_off_of(pool, inside));
+            ck_assert_mem_eq(&back, &inside, sizeof back);
+            ck_assert_ptr_eq(pa_direct(pool, inside), (char *)pa_direct(pool, block) + at);
+        }
+    }
+    owners_verify(&o);
     pool_finish(pool, dir.text);
 }
 END_TEST
@@ -652,6 +727,38 @@ START_TEST(a_process_uses_many_pools_at_once)
 }
 END_TEST
 
+/* A pool wants 16 TiB of addresses, of which a process has 128 or less. */
+START_TEST(pools_leave_addresses_to_each_other_and_to_the_program)
+{
+    enum { POOLS_MAX = 40 };
+    struct temp_path dirs[POOLS_MAX];
+    pa_pool *pools[POOLS_MAX];
+    pa_options options;
+    pa_options_init(&options);
+    options.flags = PA_SPARSE | PA_NO_BACKGROUND;
+#ifdef __SANITIZE_THREAD__
+    const size_t count = 8; /* it leaves about a TiB */
+#else
+    const size_t count = POOLS_MAX;
+#endif
+    for (unsigned round = 0; round < 2; round++) { /* in the second, the ranges of the first are there to be taken */
+        options.segment_size = round == 0 ? 0 : 64u << 20;
+        for (size_t k = 0; k < count; k++) {
+            dirs[k] = temp_new();
+            CK_OK(pa_create(dirs[k].text, &options, &pools[k]));
+            struct owners o;
+            CK_OK(owners_open(&o, pools[k], 1));
+            CK_OK(pa_allocate(pools[k], owners_at(&o, 0), 1u << 30));
+            void *own = mmap(NULL, 1u << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            ck_assert_ptr_ne(own, MAP_FAILED);
+            munmap(own, 1u << 30);
+        }
+        for (size_t k = 0; k < count; k++)
+            pool_finish(pools[k], dirs[k].text);
+    }
+}
+END_TEST
+
 START_TEST(two_pools_do_not_take_each_others_owners_or_blocks)
 {
     struct temp_path a = temp_new(), b = temp_new();
@@ -733,6 +840,7 @@ static void add(Suite *s)
     ADD(s, options_init_sets_every_default, 10);
     ADD(s, every_error_has_a_text_of_its_own, 10);
     ADD(s, the_sentence_belongs_to_the_thread, 10);
+    ADD(s, calls_that_succeed_leave_the_sentence, 10);
     ADD(s, closing_null_does_nothing_and_null_pointers_are_null, 10);
     ADD(s, create_makes_the_directory_and_open_finds_the_pool, 10);
     ADD(s, create_takes_an_empty_directory_and_refuses_one_with_a_pool, 10);
@@ -744,6 +852,7 @@ static void add(Suite *s)
     ADD(s, a_block_can_own_the_next_block, 10);
     ADD(s, an_owner_may_be_moved_by_the_program, 10);
     ADD(s, addresses_and_pointers_are_inverse, 10);
+    ADD(s, an_address_in_a_huge_block_is_counted_from_the_block, 10);
     ADD(s, memcpy_persist_copies_and_returns_dst, 10);
     ADD(s, stats_follow_what_callers_hold, 10);
     ADD(s, the_largest_free_block_can_be_allocated_without_a_new_file, 10);
@@ -756,6 +865,7 @@ static void add(Suite *s)
     ADD(s, allocating_and_freeing_forever_does_not_grow_the_pool, 30);
     ADD(s, a_pool_opens_with_another_number_of_cores, 20);
     ADD(s, a_process_uses_many_pools_at_once, 20);
+    ADD(s, pools_leave_addresses_to_each_other_and_to_the_program, 60);
     ADD(s, two_pools_do_not_take_each_others_owners_or_blocks, 10);
     ADD(s, sparse_pools_take_less_than_their_size, 10);
     ADD(s, space_is_reserved_unless_sparse, 10);

@@ -165,6 +165,7 @@ python3 -c 'import sys, xml.dom.minidom as m; sys.exit(len(m.parse(sys.argv[1]).
 expect 2 "$tool" map "$pool" --svg "$dir/none/map.svg"
 has err "cannot write"
 expect 2 "$tool" map "$pool" --cells 99999
+expect 2 "$tool" map "$pool" --cells 0
 if command -v script >/dev/null; then
     TERM=xterm script -qec "$tool map $pool" /dev/null </dev/null >"$dir/out"
     has out $'\033[36m'

@@ -13,8 +13,9 @@
 #include "tools/stats.h"
 #include "tools/tool.h"
 
-#define CELLS_MAX 4096u
-#define FILES_FEW 16u /* as many get two lines each */
+#define CELLS_MAX 4096
+#define CELLS_FIT (-1) /* as many as suit the terminal or the picture */
+#define FILES_FEW 16u  /* as many get two lines each */
 
 static uint64_t cell_start(const struct map *m, const struct map_file *f, unsigned cell)
 {
@@ -207,12 +208,12 @@ static void choose_cells(struct map *m, int wanted, bool svg)
     bool few = pool_files_read(m->dir, &files) == 0 && files.count <= FILES_FEW;
     pool_files_release(&files);
     m->row = svg ? 128 : row_cells();
-    m->cells = wanted != 0 ? (unsigned)wanted : few ? 2 * m->row : m->row;
+    m->cells = wanted != CELLS_FIT ? (unsigned)wanted : few ? 2 * m->row : m->row;
 }
 
 static int map(const struct tool *t, int cells, const char *svg)
 {
-    if (cells < 0 || (unsigned)cells > CELLS_MAX)
+    if (cells != CELLS_FIT && (cells < 1 || cells > CELLS_MAX))
         return tool_fail_text(t, "--cells %d is not between 1 and %u", cells, CELLS_MAX);
     struct map m = {.dir = t->dir};
     pa_pool *pool;
@@ -238,7 +239,7 @@ static int map(const struct tool *t, int cells, const char *svg)
 int map_main(int argc, const char **argv)
 {
     const char *svg = NULL;
-    int cells = 0;
+    int cells = CELLS_FIT;
     struct poptOption options[] = {{"svg", 0, POPT_ARG_STRING, &svg, 0, "Write the picture to FILE instead", "FILE"},
                                    {"cells", 'c', POPT_ARG_INT, &cells, 0,
                                     "Cells per file (default: two lines, or one if files are many)", "N"},

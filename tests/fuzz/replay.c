@@ -54,7 +54,7 @@ static unsigned run_file(const char *path)
     FILE *f = fopen(path, "rb");
     if (f == NULL)
         return 0;
-    snprintf(input_name, sizeof input_name, "%s\n", path);
+    snprintf(input_name, sizeof input_name, "%.*s\n", (int)sizeof input_name - 2, path);
     input_size = fread(input, 1, sizeof input, f);
     fclose(f);
     fuzz_one(input, input_size);
