@@ -103,6 +103,8 @@ static void try_mutant(struct mutant *m, const struct selection *chosen, const u
     first.max_states = FIRST_LOOK_STATES;
     if (!in_history)
         first.nested_every = 1;
+    if ((sites->at[m->site].seen & SITE_SEEN_RECOVERY) != 0)
+        first.limits.kills = 1; /* often it is only what a killed process left that recovery writes back */
     struct run_options one_crash = first, short_look = first, long_look = first;
     short_look.max_states = one_crash.max_states = SHORT_LOOK_STATES;
     one_crash.depth = 1;
@@ -124,7 +126,7 @@ static void try_late(struct mutant *m, const struct selection *chosen, const uns
                      const struct run_options *o, double seconds, struct run_result *r)
 {
     for (m->late = 1; m->caught_by == NULL && m->late <= LATE_MAX && !interrupted_by_signal(NULL); m->late++)
-        try_mutant(m, chosen, order, sites, o, seconds / 4, r);
+        try_mutant(m, chosen, order, sites, o, m->late < LATE_MAX ? seconds / 4 : seconds, r);
     m->late--;
 }
 
