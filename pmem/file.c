@@ -263,6 +263,9 @@ int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *si
         failure = errno;
     if (failure == ENOENT && !must_exist)
         return 0;
+    if (failure == EISDIR)
+        return error_set(PA_ECORRUPT, "%s/%s is a directory in the place of one of the pool's files; remove it",
+                         d->path, name);
     if (failure != 0)
         return refuse(d, failure, "remove", name);
     hook_after(d, FILE_OP_UNLINK, name, 0, 0, NULL, site);

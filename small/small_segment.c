@@ -155,8 +155,8 @@ int small_segment_locate(struct small *o, struct segment *s, pa_pptr p, enum sma
         return not_allocated(p);
     struct small_slab *slab = &home->slabs[number];
     if (slab->state == SLAB_BAD)
-        return error_set(PA_ECORRUPT, "segment %u slab %u is damaged, its blocks cannot be freed; run pa_check",
-                         s->slot, number);
+        return error_set(PA_ECORRUPT, "%s/%s: slab %u is damaged, its blocks cannot be freed; have the pool repaired",
+                         o->manager->dir->path, s->file.name, number);
     if (slab->state == SLAB_FREE || slab->format_pending || slab->class_index != class_index ||
         !slab_block_is_allocated(slab_lines(slab), block))
         return not_allocated(p);
