@@ -256,25 +256,37 @@ bool dir_link_is(const struct dir *d, const char *name, const char *target)
     return strcmp(text, target) == 0;
 }
 
+static int refuse_directory(const struct dir *d, const char *name)
+{
+    return error_set(PA_ECORRUPT, "%s/%s is a directory in the place of one of the pool's files; remove it", d->path,
+                     name);
+}
+
 int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site)
 {
-    int failure = hook_before(d, FILE_OP_UNLINK, name, site);
+    int failure = d->read_only ? EROFS : hook_before(d, FILE_OP_UNLINK, name, site);
     if (failure == 0 && unlinkat(d->fd, name, 0) != 0)
         failure = errno;
     if (failure == ENOENT && !must_exist)
         return 0;
     if (failure == EISDIR)
-        return error_set(PA_ECORRUPT, "%s/%s is a directory in the place of one of the pool's files; remove it",
-                         d->path, name);
+        return refuse_directory(d, name);
     if (failure != 0)
         return refuse(d, failure, "remove", name);
     hook_after(d, FILE_OP_UNLINK, name, 0, 0, NULL, site);
     return 0;
 }
 
+int dir_may_unlink(const struct dir *d, const char *name)
+{
+    struct stat s;
+    bool is_directory = fstatat(d->fd, name, &s, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(s.st_mode);
+    return is_directory ? refuse_directory(d, name) : 0;
+}
+
 int dir_rename_(struct dir *d, const char *from, const char *to, const char *site)
 {
-    int failure = hook_before(d, FILE_OP_RENAME, from, site);
+    int failure = d->read_only ? EROFS : hook_before(d, FILE_OP_RENAME, from, site);
     if (failure == 0 && renameat(d->fd, from, d->fd, to) != 0)
         failure = errno;
     if (failure != 0)
@@ -333,7 +345,7 @@ int dir_foreach_in(const struct dir *d, const char *directory, int (*visit)(cons
 static void file_init(struct file *f, const char *name)
 {
     f->fd = -1;
-    f->size = 0;
+    f->size = f->device = f->inode = 0;
     f->map = NULL;
     f->mapped = 0;
     f->tails = NULL;
@@ -371,10 +383,16 @@ static int reserve_space(int fd, uint64_t offset, uint64_t size)
     return 0;
 }
 
+static void note_identity(struct file *f, const struct stat *s)
+{
+    f->device = s->st_dev;
+    f->inode = s->st_ino;
+}
+
 int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size, bool sparse, const char *site)
 {
     file_init(f, name);
-    int failure = hook_before(d, FILE_OP_CREATE, name, site);
+    int failure = d->read_only ? EROFS : hook_before(d, FILE_OP_CREATE, name, site);
     if (failure == 0) {
         f->fd = (int)AGAIN(openat(d->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         failure = f->fd < 0 ? errno : 0;
@@ -390,6 +408,9 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
         else
             failure = reserve_space(f->fd, 0, size);
     }
+    struct stat s;
+    if (failure == 0 && fstat(f->fd, &s) != 0)
+        failure = errno;
     if (failure != 0) {
         int code = error_set_errno(failure, "cannot reserve %llu bytes for %s/%s; free space in the file system%s",
                                    (unsigned long long)size, d->path, name, sparse ? "" : " or use PA_SPARSE");
@@ -401,41 +422,93 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
         return code;
     }
     f->size = size;
+    note_identity(f, &s);
     hook_after(d, FILE_OP_ALLOCATE, name, 0, size, NULL, site);
+    return 0;
+}
+
+static int refuse_kind(const struct dir *d, const char *name)
+{
+    return error_set(PA_ECORRUPT, "%s/%s is not a regular file; restore the pool's own file", d->path, name);
+}
+
+/* 0 or an errno value; *ret_regular: nothing else was opened. To open a device may have an effect, so it is not tried; what comes
+ * into the file's place meanwhile is found by the fstat after it, and O_NONBLOCK keeps a FIFO from blocking. */
+static int open_regular(struct dir *d, struct file *f, const char *name, bool *ret_regular)
+{
+    struct stat s;
+    if (fstatat(d->fd, name, &s, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno;
+    *ret_regular = S_ISREG(s.st_mode);
+    if (!*ret_regular)
+        return 0;
+    int flags = (d->read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    f->fd = (int)AGAIN(openat(d->fd, name, flags));
+    return f->fd < 0 ? errno : 0;
+}
+
+/* Of an open file; on failure it is closed. */
+static int examine(struct dir *d, struct file *f)
+{
+    struct stat s;
+    int code = 0, failure = hook_before(d, FILE_OP_STAT, f->name, MEDIA_SITE);
+    if (failure == 0 && fstat(f->fd, &s) != 0)
+        failure = errno;
+    if (failure != 0)
+        code = refuse(d, failure, "examine", f->name);
+    else if (!S_ISREG(s.st_mode))
+        code = refuse_kind(d, f->name);
+    if (code != 0) {
+        file_close_descriptor(f);
+        return code;
+    }
+    f->size = (uint64_t)s.st_size;
+    note_identity(f, &s);
     return 0;
 }
 
 int file_open(struct dir *d, struct file *f, const char *name)
 {
+    bool regular = true;
     file_init(f, name);
     int failure = hook_before(d, FILE_OP_OPEN, name, MEDIA_SITE);
-    if (failure == 0) {
-        /* O_NONBLOCK: a FIFO in the file's place must not block the open. */
-        int flags = (d->read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
-        f->fd = (int)AGAIN(openat(d->fd, name, flags));
-        failure = f->fd < 0 ? errno : 0;
-    }
-    if (failure == ELOOP || failure == ENXIO || failure == EISDIR)
-        return error_set(PA_ECORRUPT, "%s/%s is not a regular file; restore the pool's own file", d->path, name);
+    if (failure == 0)
+        failure = open_regular(d, f, name, &regular);
+    if (!regular || failure == ELOOP || failure == ENXIO || failure == EISDIR)
+        return refuse_kind(d, name);
     if (failure != 0)
         return refuse(d, failure, "open", name);
-    struct stat s;
-    failure = hook_before(d, FILE_OP_STAT, name, MEDIA_SITE);
-    if (failure == 0 && fstat(f->fd, &s) != 0)
-        failure = errno;
-    int code = 0;
-    if (failure != 0)
-        code = refuse(d, failure, "examine", name);
-    else if (!S_ISREG(s.st_mode))
-        code = error_set(PA_ECORRUPT, "%s/%s is not a regular file; restore the pool's own file", d->path, name);
-    if (code != 0) {
-        close(f->fd);
-        f->fd = -1;
+    int code = examine(d, f);
+    if (code == 0)
+        hook_after(d, FILE_OP_OPEN, name, 0, f->size, NULL, MEDIA_SITE);
+    return code;
+}
+
+static int refuse_other(const struct dir *d, const char *name)
+{
+    return error_set(PA_ECORRUPT,
+                     "%s/%s was replaced by another file while the pool is open; close the pool and restore the file",
+                     d->path, name);
+}
+
+int file_is_same(const struct dir *d, const struct file *f, const struct file *known)
+{
+    return f->device == known->device && f->inode == known->inode ? 0 : refuse_other(d, f->name);
+}
+
+int file_reopen(struct dir *d, struct file *f, const struct file *known, uint64_t at_least)
+{
+    int code = file_open(d, f, known->name);
+    if (code != 0)
         return code;
-    }
-    f->size = (uint64_t)s.st_size;
-    hook_after(d, FILE_OP_OPEN, name, 0, f->size, NULL, MEDIA_SITE);
-    return 0;
+    code = file_is_same(d, f, known);
+    if (code == 0 && f->size < at_least)
+        code = error_set(PA_ECORRUPT,
+                         "%s/%s was cut to %llu bytes while the pool is open; close the pool and restore the file",
+                         d->path, f->name, (unsigned long long)f->size);
+    if (code != 0)
+        file_close_descriptor(f);
+    return code;
 }
 
 int file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size)
@@ -718,7 +791,9 @@ int file_lock(struct dir *d, struct file *f, bool wait)
         return error_set(PA_ELOCKED, "the pool in %s is open elsewhere; close it there, or wait with PA_WAIT_LOCK",
                          d->path);
     struct stat s;
-    if (failure == 0 && fstat(f->fd, &s) == 0 && s.st_nlink == 0)
+    if (failure == 0 && fstatat(d->fd, f->name, &s, AT_SYMLINK_NOFOLLOW) != 0)
+        failure = errno;
+    if (failure == ENOENT || (failure == 0 && (s.st_dev != f->device || s.st_ino != f->inode)))
         return error_set(PA_ELOCKED, "%s/%s was replaced by another process meanwhile; try again", d->path, f->name);
     if (failure != 0)
         return refuse(d, failure, "lock", f->name);
@@ -733,6 +808,8 @@ int file_resident_bytes(struct dir *d, const struct file *f, uint64_t *ret_bytes
         failure = errno;
     if (failure != 0)
         return refuse(d, failure, "examine", f->name);
+    if (s.st_dev != f->device || s.st_ino != f->inode)
+        return refuse_other(d, f->name);
     *ret_bytes = (uint64_t)s.st_blocks * 512;
     return 0;
 }

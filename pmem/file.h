@@ -61,7 +61,7 @@ enum file_way {
 struct dir {
     char *path; /* for sentences */
     int fd;
-    bool read_only; /* files are opened read-only and mapped privately */
+    bool read_only; /* files are opened read-only and mapped privately; none is made, removed or renamed */
     bool locked;    /* the caller has the pool's lock through another handle: file_lock takes none */
     const struct file_hooks *hooks;
     struct pmem2_vm_reservation *reservation;
@@ -76,10 +76,11 @@ struct file_tail; /* a mapping of what a file was grown by */
 struct file {
     int fd; /* -1 after file_close_descriptor */
     char name[32];
-    uint64_t size;         /* bytes */
-    struct pmem2_map *map; /* way LIBRARY, else NULL */
-    uint64_t mapped;       /* bytes from address on, other ways */
-    void *address;         /* NULL while not mapped */
+    uint64_t device, inode; /* which file it is, whatever has its name later */
+    uint64_t size;          /* bytes */
+    struct pmem2_map *map;  /* way LIBRARY, else NULL */
+    uint64_t mapped;        /* bytes from address on, other ways */
+    void *address;          /* NULL while not mapped */
     struct file_tail *tails;
 };
 
@@ -113,10 +114,13 @@ int dir_link(struct dir *d, const char *target, const char *name);
 bool dir_has(const struct dir *d, const char *name);
 /** Is name a link to target? */
 bool dir_link_is(const struct dir *d, const char *name, const char *target);
+/** PA_ECORRUPT if a directory has the name. */
 int dir_unlink_(struct dir *d, const char *name, bool must_exist, const char *site);
 #define dir_unlink(d, name, must_exist) dir_unlink_((d), (name), (must_exist), MEDIA_SITE)
 int dir_rename_(struct dir *d, const char *from, const char *to, const char *site);
 #define dir_rename(d, from, to) dir_rename_((d), (from), (to), MEDIA_SITE)
+/** 0, or PA_ECORRUPT if dir_unlink would find a directory. */
+int dir_may_unlink(const struct dir *d, const char *name);
 /** True if what survives here is decided by tmpfs or ramfs (no medium behind it). */
 bool dir_is_volatile(const struct dir *d);
 /** Bytes that the file system has left for this user; 0 if it does not say. */
@@ -132,6 +136,11 @@ int file_create_(struct dir *d, struct file *f, const char *name, uint64_t size,
 #define file_create(d, f, name, size, sparse) file_create_((d), (f), (name), (size), (sparse), MEDIA_SITE)
 /** Open an existing regular file of the directory. PA_ENOENT, PA_ECORRUPT (not a regular file), PA_EACCES. */
 int file_open(struct dir *d, struct file *f, const char *name);
+/** Open a file again that known was made or opened from. PA_ECORRUPT if another one has its name by now, or if it has fewer than
+ *  at_least bytes. */
+int file_reopen(struct dir *d, struct file *f, const struct file *known, uint64_t at_least);
+/** 0 if both are one file, else PA_ECORRUPT. */
+int file_is_same(const struct dir *d, const struct file *f, const struct file *known);
 /** Copy size bytes at offset of a file that is not mapped yet. PA_ECORRUPT if it has not got them. */
 int file_read(struct dir *d, const struct file *f, uint64_t offset, void *to, size_t size);
 /** Write size bytes at offset of a file that is not mapped; durable after file_sync. */
@@ -160,9 +169,10 @@ int file_punch_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, c
 /** Reserve the space of [offset, offset + size). PA_ENOSPC. */
 int file_allocate_(struct dir *d, struct file *f, uint64_t offset, uint64_t size, const char *site);
 #define file_allocate(d, f, offset, size) file_allocate_((d), (f), (offset), (size), MEDIA_SITE)
-/** Take the exclusive lock (shared when the directory is read-only). PA_ELOCKED unless wait. Released by file_close. */
+/** Take the exclusive lock (shared when the directory is read-only). PA_ELOCKED unless wait, or if the name is another file's by
+ *  then. Released by file_close. */
 int file_lock(struct dir *d, struct file *f, bool wait);
-/** Bytes the file system has given to the file (st_blocks * 512). */
+/** Bytes the file system has given to the file (st_blocks * 512). PA_ECORRUPT as file_reopen. */
 int file_resident_bytes(struct dir *d, const struct file *f, uint64_t *ret_bytes);
 
 /** Decide what a persist is, from a mapped file of the pool and what the user asked for (enum pa_durability); fills m except

@@ -27,7 +27,9 @@
 
 #define REPAIR_REDO_NAME  "pool.pa.repair"
 #define REPAIR_NAME_BYTES 64u
-#define REPAIR_TRIES_MAX  (1ull << 27) /* values of a damaged word that are tried: about a second */
+#ifndef REPAIR_TRIES_MAX              /* the fuzzer has less patience */
+#define REPAIR_TRIES_MAX (1ull << 27) /* values of a damaged word that are tried: about a second */
+#endif
 
 struct repair_patch {
     char name[REPAIR_NAME_BYTES];

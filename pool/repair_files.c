@@ -157,6 +157,17 @@ static void fix_huge_header(struct repair *r, struct segment *s)
 
 /* --- files ---------------------------------------------------------------------------------------------------------------- */
 
+/* Of two names of one file only one can be right, and what is written to one is in the other. */
+static bool has_other_name(const struct repair *r, const struct file *f)
+{
+    for (uint32_t slot = 0; slot < r->manager.slots; slot++) {
+        const struct segment *s = manager_segment(&r->manager, slot);
+        if (s != NULL && s->file.inode == f->inode && s->file.device == f->device)
+            return true;
+    }
+    return false;
+}
+
 static struct segment *map_file(struct repair *r, uint32_t slot, bool huge)
 {
     struct manager *m = &r->manager;
@@ -167,6 +178,9 @@ static struct segment *map_file(struct repair *r, uint32_t slot, bool huge)
     else
         segment_name(name, &r->manager.geometry, slot);
     int code = s == NULL ? PA_ENOMEM : file_open(m->dir, &s->file, name);
+    if (code == 0 && has_other_name(r, &s->file))
+        code = error_set(PA_ECORRUPT, "%s/%s is a link to another file of the pool; restore the pool's own file",
+                         m->dir->path, name);
     bool sized = code == 0 && (huge ? s->file.size >= 2 * HUGE_PAGE_BYTES : s->file.size == m->geometry.segment_size);
     if (sized)
         code = file_map_part(m->dir, &s->file, huge ? SEGMENT_HEADER_BYTES : s->file.size, (uint64_t)slot << m->shift);

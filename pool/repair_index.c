@@ -402,7 +402,7 @@ static void cover_all(struct index *x)
         bool mine = repair_is_kind(s, SEGMENT_KIND_BIG) && atomic_load(&s->owner) == x->number;
         if (at > first || (mine && x->lost)) {
             adopt(x, begin);
-            made += cover(x, old + first, at - first, begin);
+            made += cover(x, at > first ? old + first : NULL, at - first, begin);
         }
     }
     free(old);
@@ -474,7 +474,7 @@ static void rebuild(struct index *x)
         size_t first = at;
         while (at < x->pair_count && x->pairs[at].key <= high)
             at++;
-        write_leaf(x, i, x->pairs + first, at - first);
+        write_leaf(x, i, at == first ? NULL : x->pairs + first, at - first);
     }
     if (x->r->failed == 0)
         write_header(x);
@@ -591,7 +591,8 @@ static void keep_pairs(struct index *x)
         return;
     }
     r->pairs = all;
-    memcpy(all + r->pair_count, x->pairs, x->pair_count * sizeof *all);
+    if (x->pair_count != 0)
+        memcpy(all + r->pair_count, x->pairs, x->pair_count * sizeof *all);
     r->pair_count += x->pair_count;
 }
 

@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 
-#define MAX_MIB (1u << 24) /* max_size is tried in MiB, to 16 TiB */
+#define AT_MOST(n)   ((n) < REPAIR_TRIES_MAX ? (n) : REPAIR_TRIES_MAX)
+#define MAX_MIB      AT_MOST(1ull << 24) /* max_size is tried in MiB, to 16 TiB */
+#define SLOTS_TO_TRY AT_MOST(POOL_SLOTS_MAX)
 
 static bool fits(const struct pm_superblock *s)
 {
@@ -73,13 +75,13 @@ static bool try_known(struct pm_superblock *s, const struct witness *w, uint64_t
 static bool try_counts(struct pm_superblock *s)
 {
     struct pm_superblock t = *s;
-    for (t.slots = 2; t.slots <= POOL_SLOTS_MAX; t.slots++)
+    for (t.slots = 2; t.slots <= SLOTS_TO_TRY; t.slots++)
         if (fits(&t))
             return *s = t, true;
     t = *s;
     uint64_t lane_bytes = (uint64_t)t.lane_entries * sizeof(struct pm_lane_entry) + POOL_CORE_BYTES;
     t.lanes = (uint32_t)((t.table_offset - POOL_LANES_OFFSET) / lane_bytes); /* shares a word with slots */
-    for (t.slots = 2; t.slots <= POOL_SLOTS_MAX; t.slots++)
+    for (t.slots = 2; t.slots <= SLOTS_TO_TRY; t.slots++)
         if (fits(&t))
             return *s = t, true;
     t = *s;

@@ -63,6 +63,8 @@ int repair_view_open(struct repair *r)
     int code = dir_open(&r->view_dir, r->path, false, true, NULL);
     if (code == 0)
         code = file_open(&r->view_dir, &r->view_file, POOL_FILE_NAME);
+    if (code == 0 && r->file.fd >= 0) /* which is locked */
+        code = file_is_same(&r->view_dir, &r->view_file, &r->file);
     if (code == 0)
         code = repair_superblock(r, &s);
     if (code == 0 && s.directories != 0)

@@ -254,7 +254,7 @@ static int on_range(struct manager *m, pa_off off, uint64_t size,
 {
     struct segment *s = manager_segment(m, off >> m->shift);
     struct file f;
-    int code = file_open(m->dir, &f, s->file.name);
+    int code = file_reopen(m->dir, &f, &s->file, m->geometry.segment_size);
     if (code != 0)
         return code;
     code = operation(m->dir, &f, off - ((uint64_t)s->slot << m->shift), size, MEDIA_SITE);

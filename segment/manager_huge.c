@@ -242,7 +242,7 @@ static int claim_growth(struct manager *m, struct segment *s, uint64_t bytes)
 static void abandon_growth(struct manager *m, struct segment *s, uint64_t used, uint64_t size)
 {
     struct file f;
-    if (file_open(m->dir, &f, s->file.name) == 0) {
+    if (file_reopen(m->dir, &f, &s->file, used) == 0) {
         size = f.size;
         if (size > used)
             (void)file_punch(m->dir, &f, used, size - used);
@@ -260,7 +260,7 @@ static int extend_file(struct manager *m, struct segment *s, uint64_t used, uint
 {
     struct file f;
     uint64_t from = m->sparse ? bytes - HUGE_PAGE_BYTES : used; /* sparse: only the size counts */
-    int code = file_open(m->dir, &f, s->file.name);
+    int code = file_reopen(m->dir, &f, &s->file, used);
     if (code != 0)
         return code;
     code = file_allocate(m->dir, &f, from, bytes - from);

@@ -107,6 +107,10 @@ static void header_write(struct manager *m, struct file *f, uint32_t slot, uint6
 int provider_make_file(struct manager *m, struct file *f, const char *name, uint32_t slot, uint64_t bytes,
                        uint64_t detail, bool huge, bool *ret_left_behind)
 {
+    if (m->media->read_only) /* of a damaged pool, whose recovery takes space that it must not need */
+        return error_set(PA_ECORRUPT,
+                         "to open the pool in %s needs a new file, which no sound pool does; have it repaired",
+                         m->dir->path);
     int code = dir_unlink(m->dir, name, false); /* not ours if there: its slot has no file */
     if (code != 0)
         return code;
@@ -196,12 +200,12 @@ int provider_create(struct manager *m, struct media_tally *t, struct segment *s,
 int provider_remove_file(struct manager *m, struct media_tally *t, uint32_t slot)
 {
     char name[32];
-    if (m->media->read_only)
-        return 0; /* a snapshot leaves the file and its word alone */
     if (segment_word_kind(m->table[slot]) == SEGMENT_KIND_HUGE)
         segment_huge_name(name, &m->geometry, slot);
     else
         segment_name(name, &m->geometry, slot);
+    if (m->media->read_only)
+        return dir_may_unlink(m->dir, name); /* a snapshot leaves the file and its word alone */
     int code = provider_unlink(m, name);
     if (code == 0)
         provider_set_word(m, t, slot, 0);

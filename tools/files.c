@@ -153,7 +153,7 @@ int pool_file_empty_ranges(const char *dir, const struct pool_file *file, pool_r
     int directory = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0)
         return errno;
-    int failure = 0, fd = openat(directory, file->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int failure = 0, fd = openat(directory, file->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         failure = errno;
     close(directory);

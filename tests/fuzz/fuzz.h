@@ -76,10 +76,11 @@ struct fuzz_mutation {
     unsigned write_count;
     bool forged;     /* checksums were put right, or valid units copied */
     bool structural; /* files were truncated, removed, exchanged */
+    bool repair;     /* the pool is to be repaired before it is used */
 };
 
 struct fuzz_totals {
-    uint64_t runs, told, refused, sound, used_unsound;
+    uint64_t runs, told, refused, sound, used_unsound, repaired, not_repaired;
 };
 extern struct fuzz_totals fuzz_totals;
 
@@ -97,6 +98,8 @@ void fuzz_fail(const char *format, ...) __attribute__((format(printf, 1, 2), nor
 const struct fuzz_image *fuzz_image(unsigned number);
 /** Make the working directory hold exactly the image. */
 void fuzz_restore(const struct fuzz_image *image);
+/** Of names, kinds, sizes and bytes of all that is in the working directory. */
+uint64_t fuzz_hash(void);
 /** Fill a block, or tell whether it is as filled: its first and last bytes. */
 void fuzz_fill(char *address, uint64_t usable, unsigned tag);
 bool fuzz_is_filled(const char *address, uint64_t usable, unsigned tag);

@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <fptree.h>
 #include <linux/falloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -84,10 +86,26 @@ static pa_pptr *owner_at(pa_pool *pool, pa_pptr root, unsigned i)
     return (pa_pptr *)((char *)pa_direct(pool, root) + FUZZ_OWNERS_OFFSET) + i;
 }
 
+/* Cores serve CPUs: on one of even or odd number, if there is one, so that both cores are used, and alike in every run. */
+static cpu_set_t allowed;
+
+static void run_on(unsigned parity)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (unsigned cpu = parity; cpu < CPU_SETSIZE; cpu += 2)
+        if (CPU_ISSET(cpu, &allowed)) {
+            CPU_SET(cpu, &one);
+            (void)sched_setaffinity(0, sizeof one, &one);
+            return;
+        }
+}
+
 static void fill_owner(struct fuzz_image *im, pa_pool *pool, unsigned i)
 {
     pa_pptr *owner = owner_at(pool, im->root, i);
     struct fuzz_block *b = &im->owners[i];
+    run_on(i / 8 % 2);
     must(pa_allocate(pool, owner, size_of(i)), "allocate");
     b->at = *owner;
     b->usable = pa_usable_size(pool, *owner);
@@ -235,7 +253,7 @@ static void restore_page(int fd, const struct fuzz_file *f, uint64_t page)
 static void restore_file(int dir, const struct fuzz_file *f)
 {
     struct stat s;
-    if (fstatat(dir, f->name, &s, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(s.st_mode))
+    if (fstatat(dir, f->name, &s, AT_SYMLINK_NOFOLLOW) == 0 && (!S_ISREG(s.st_mode) || s.st_nlink != 1))
         unlinkat(dir, f->name, S_ISDIR(s.st_mode) ? AT_REMOVEDIR : 0);
     int fd = openat(dir, f->name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 || fstat(fd, &s) != 0)
@@ -254,6 +272,17 @@ static void restore_file(int dir, const struct fuzz_file *f)
     close(fd);
 }
 
+static void remove_directory(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
+        unlinkat(dirfd(d), e->d_name, 0);
+    if (d != NULL)
+        closedir(d);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
 void fuzz_restore(const struct fuzz_image *im)
 {
     DIR *d = opendir(work_dir);
@@ -264,11 +293,50 @@ void fuzz_restore(const struct fuzz_image *im)
         for (unsigned i = 0; i < im->file_count; i++)
             known = known || strcmp(e->d_name, im->files[i].name) == 0;
         if (!known && unlinkat(dirfd(d), e->d_name, 0) != 0)
-            unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
+            remove_directory(dirfd(d), e->d_name); /* a repair's backup */
     }
     for (unsigned i = 0; i < im->file_count; i++)
         restore_file(dirfd(d), &im->files[i]);
     closedir(d);
+}
+
+/* --- what is there --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_file(int dir, const char *name)
+{
+    static uint64_t words[PAGE / 8];
+    struct stat s;
+    uint64_t hash = 0;
+    int fd = -1;
+    if (fstatat(dir, name, &s, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    for (const char *c = name; *c != '\0'; c++)
+        hash = mix64(hash + (unsigned char)*c);
+    hash += mix64(s.st_mode + mix64((uint64_t)s.st_size));
+    if (!S_ISREG(s.st_mode) || (fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+        return hash;
+    for (off_t at = lseek(fd, 0, SEEK_DATA); at >= 0; at = lseek(fd, at, SEEK_DATA)) {
+        off_t end = lseek(fd, at, SEEK_HOLE);
+        for (; at < end; at += PAGE) {
+            ssize_t n = pread(fd, words, sizeof words, at);
+            for (ssize_t i = 0; i < n / 8; i++) /* zero is a hole, whether it is there or not */
+                hash += words[i] == 0 ? 0 : mix64(words[i] + mix64((uint64_t)at + (uint64_t)i * 8));
+        }
+    }
+    close(fd);
+    return mix64(hash);
+}
+
+uint64_t fuzz_hash(void)
+{
+    uint64_t hash = 0;
+    DIR *d = opendir(work_dir);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
+        if (e->d_name[0] != '.')
+            hash += hash_file(dirfd(d), e->d_name);
+    if (d != NULL)
+        closedir(d);
+    return hash;
 }
 
 /* --- setting up ------------------------------------------------------------------------------------------------------------ */
@@ -277,8 +345,8 @@ static void remove_work_dir(const char *path)
 {
     DIR *d = opendir(path);
     for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
-        if (unlinkat(dirfd(d), e->d_name, 0) != 0)
-            unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlinkat(dirfd(d), e->d_name, 0) != 0)
+            remove_directory(dirfd(d), e->d_name);
     if (d != NULL)
         closedir(d);
     rmdir(path);
@@ -300,6 +368,15 @@ static void remove_stale(const char *base)
         closedir(d);
 }
 
+/* In libc's place: with the same identity in every run an input gives the same pool. */
+ssize_t getrandom(void *to, size_t size, unsigned flags)
+{
+    (void)flags;
+    for (size_t i = 0; i < size; i++)
+        ((unsigned char *)to)[i] = (unsigned char)mix64(i + 1);
+    return (ssize_t)size;
+}
+
 static void build(struct fuzz_image *im, bool killed)
 {
     pa_options o;
@@ -310,6 +387,9 @@ static void build(struct fuzz_image *im, bool killed)
     struct pool_params params = {.lanes = 2, .lane_entries = 16, .slots = 16};
     pa_pool *pool = NULL;
     remove_work_dir(work_dir);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        fuzz_fail("cannot tell the CPUs: %s", strerror(errno));
+    run_on(0);
     must(pool_create_ex(work_dir, &o, &params, &pool), "create");
     fill_pool(im, pool);
     note_trees(im, pool);
@@ -318,6 +398,7 @@ static void build(struct fuzz_image *im, bool killed)
     read_image(im);
     if (killed)
         pool_abandon(pool);
+    (void)sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 bool fuzz_setup(void)

@@ -7,6 +7,8 @@
  *  3. If pa_check says sound: pa_open succeeds, stats and the walk too; blocks do not overlap; new blocks overlap no other; each
  *     block can be freed once; afterwards pa_check says sound again.
  *  4. And then each block that the application held is there with its contents, unless the change hit what describes it.
+ *  5. pa_repair makes a pool that pa_check calls sound, for which 3 and 4 hold; or it fails with a code that fits and a sentence, and
+ *     has changed nothing.
  */
 #include <fptree.h>
 #include <stdio.h>
@@ -16,7 +18,7 @@
 
 #include "tests/fuzz/fuzz.h"
 
-#define BLOCKS_MAX 4096u
+#define BLOCKS_MAX (1u << 20) /* a repair may make whole slabs used */
 
 struct fuzz_totals fuzz_totals;
 
@@ -323,15 +325,44 @@ static int check(const struct fuzz_mutation *m)
     return code;
 }
 
+/* A sound pool, or the same one. */
+static bool judge_repair(const struct fuzz_mutation *m)
+{
+    char *report = NULL;
+    uint64_t before = fuzz_hash();
+    int code = pa_repair(fuzz_dir(), NULL, &report);
+    if (getenv("FUZZ_VERBOSE") != NULL)
+        fprintf(stderr, "pa_repair: %s: %s", pa_strerror(code), report);
+    fuzz_totals.repaired += code == 0;
+    fuzz_totals.not_repaired += code != 0;
+    if (code != 0) {
+        if (!code_is_right(m, code) || !names_a_place(pa_errormsg()))
+            fuzz_fail("pa_repair says %s: %s", pa_strerror(code), pa_errormsg());
+        if (fuzz_hash() != before)
+            fuzz_fail("pa_repair refused, but the pool changed: %s", report);
+    } else if (check(m) != 0) {
+        fuzz_fail("repaired, but not sound: %s", report);
+    }
+    free(report);
+    return code == 0;
+}
+
 void fuzz_judge(const struct fuzz_mutation *m)
 {
     pa_pool *pool = NULL;
     alarm(20);
     fuzz_totals.runs++;
     bool sound = check(m) == 0;
+    if (m->repair) {
+        bool repaired = judge_repair(m);
+        if (sound && !repaired)
+            fuzz_fail("sound, but pa_repair says: %s", pa_errormsg());
+        sound = repaired;
+    }
     pa_options o;
     pa_options_init(&o);
     o.flags = PA_NO_BACKGROUND; /* the same input gives the same pool */
+    o.cores = 2;
     int code = pa_open(fuzz_dir(), &o, &pool);
     fuzz_totals.told += !sound;
     fuzz_totals.sound += sound;

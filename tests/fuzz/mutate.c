@@ -2,7 +2,7 @@
 /*
  * mutate.c -- an input's bytes as changes of a pool's files.
  *
- *   byte 0      bit 0: which image; bit 1: put the checksums right afterwards; bit 2: files as well (below)
+ *   byte 0      bit 0: which image; bit 1: put the checksums right afterwards; bit 2: files as well (below); bit 3: repair it
  *   byte 1      -
  *   then        records of 8 bytes:
  *     0  how    modulo HOW_COUNT
@@ -544,6 +544,7 @@ void fuzz_mutate(const struct fuzz_image *image, const uint8_t *data, size_t siz
     m->write_count = 0;
     m->forged = m->structural = false;
     uint8_t flags = size > 0 ? data[0] : 0;
+    m->repair = (flags & 8) != 0;
     struct record files[4];
     unsigned file_changes = 0;
     for (size_t at = 2; at + sizeof(struct record) <= size; at += sizeof(struct record)) {

@@ -87,7 +87,8 @@ static void make_input(uint64_t seed, uint64_t number)
     input_size = 2 + records * 8;
     for (size_t i = 0; i < input_size; i++)
         input[i] = (uint8_t)random_next(&r);
-    input[0] = (uint8_t)(random_below(&r, 2) | (random_below(&r, 3) == 0) << 1 | (random_below(&r, 10) == 0) << 2);
+    input[0] = (uint8_t)(random_below(&r, 2) | (random_below(&r, 3) == 0) << 1 | (random_below(&r, 10) == 0) << 2 |
+                         (random_below(&r, 32) == 0) << 3);
     snprintf(input_name, sizeof input_name, "random input %" PRIu64 " of seed %" PRIu64 "\n", number, seed);
 }
 
@@ -120,8 +121,9 @@ int main(int argc, char **argv)
     }
     printf("replay: %" PRIu64 " files and %" PRIu64 " random inputs (seed %" PRIu64 "): %" PRIu64
            " told by pa_check, %" PRIu64 " refused by pa_open, %" PRIu64 " unsound ones used, %" PRIu64
-           " sound; no finding\n",
-           files, number, seed, fuzz_totals.told, fuzz_totals.refused, fuzz_totals.used_unsound, fuzz_totals.sound);
+           " sound, %" PRIu64 " repaired, %" PRIu64 " not; no finding\n",
+           files, number, seed, fuzz_totals.told, fuzz_totals.refused, fuzz_totals.used_unsound, fuzz_totals.sound,
+           fuzz_totals.repaired, fuzz_totals.not_repaired);
     fuzz_cleanup();
     return EXIT_SUCCESS;
 }
