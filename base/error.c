@@ -16,7 +16,12 @@ static size_t error_format(const char *format, va_list arguments)
         error_text[0] = '\0';
         return 0;
     }
-    return (size_t)written < sizeof error_text ? (size_t)written : sizeof error_text - 1;
+    size_t length = (size_t)written < sizeof error_text ? (size_t)written : sizeof error_text - 1;
+    /* Names and what is on media come into sentences, and sentences on terminals and into logs. */
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)error_text[i] < ' ' || error_text[i] == 127)
+            error_text[i] = '?';
+    return length;
 }
 
 int error_set(int code, const char *format, ...)
@@ -65,7 +70,8 @@ int error_set_errno(int error_number, const char *format, ...)
     va_end(arguments);
     errno = error_number; /* for %m */
     snprintf(reason, sizeof reason, ": %m");
-    snprintf(error_text + used, sizeof error_text - used, "%s", reason);
+    size_t room = sizeof error_text - 1 - strlen(reason); /* a long name gives way to the reason */
+    snprintf(error_text + (used < room ? used : room), sizeof reason, "%s", reason);
     return error_from_errno(error_number);
 }
 

@@ -484,7 +484,7 @@ int file_open(struct dir *d, struct file *f, const char *name)
     return code;
 }
 
-static int refuse_other(const struct dir *d, const char *name)
+static int refuse_replaced(const struct dir *d, const char *name)
 {
     return error_set(PA_ECORRUPT,
                      "%s/%s was replaced by another file while the pool is open; close the pool and restore the file",
@@ -493,7 +493,7 @@ static int refuse_other(const struct dir *d, const char *name)
 
 int file_is_same(const struct dir *d, const struct file *f, const struct file *known)
 {
-    return f->device == known->device && f->inode == known->inode ? 0 : refuse_other(d, f->name);
+    return f->device == known->device && f->inode == known->inode ? 0 : refuse_replaced(d, f->name);
 }
 
 int file_reopen(struct dir *d, struct file *f, const struct file *known, uint64_t at_least)
@@ -809,7 +809,7 @@ int file_resident_bytes(struct dir *d, const struct file *f, uint64_t *ret_bytes
     if (failure != 0)
         return refuse(d, failure, "examine", f->name);
     if (s.st_dev != f->device || s.st_ino != f->inode)
-        return refuse_other(d, f->name);
+        return refuse_replaced(d, f->name);
     *ret_bytes = (uint64_t)s.st_blocks * 512;
     return 0;
 }

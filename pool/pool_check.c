@@ -244,10 +244,10 @@ static void check_library(struct report *r)
 static int check_name(const char *name, void *arg)
 {
     struct report *r = arg;
-    unsigned slot;
+    uint32_t slot;
     char exact[32], found[320];
-    bool huge = sscanf(name, "huge-%8x.pa", &slot) == 1;
-    if (!huge && sscanf(name, "segment-%8x.pa", &slot) != 1)
+    bool huge;
+    if (!members_parse(name, &huge, &slot)) /* a file of the user's */
         return 0;
     const struct manager *m = &r->pool->manager;
     if (huge)

@@ -4,6 +4,7 @@
  * bits of checksum, and at most some hundred thousand values to try.
  */
 #include "pool/repair.h"
+#include "segment/members.h"
 
 #include "base/error.h"
 
@@ -26,15 +27,15 @@ struct witness {
 static int visit_file(const char *name, void *arg)
 {
     struct witness *w = arg;
-    unsigned slot;
+    uint32_t slot;
     struct file f;
-    if (sscanf(name, "segment-%8x.pa", &slot) != 1 && sscanf(name, "huge-%8x.pa", &slot) != 1)
+    bool huge;
+    if (!members_parse(name, &huge, &slot))
         return 0;
     int code = file_open(&w->r->view_dir, &f, name);
     if (code != 0)
         return code == PA_ECORRUPT ? 0 : code;
     struct pm_segment_header h;
-    bool huge = name[0] == 'h';
     code = file_read(&w->r->view_dir, &f, 0, &h, sizeof h);
     if (code == 0 && h.magic == SEGMENT_MAGIC && h.slot == slot && h.checksum == segment_header_checksum(&h, huge)) {
         w->header = h;

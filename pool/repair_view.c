@@ -4,20 +4,18 @@
 
 #include "base/error.h"
 #include "pool/repair.h"
+#include "segment/members.h"
 
-/* Number in the name of a segment's or a huge block's file, spelled as the library does. */
+/* Number in the name of a segment's or a huge block's file that lies in the right directory. */
 static bool parse_name(const struct pm_superblock *geometry, const char *name, bool *ret_huge, uint32_t *ret_slot)
 {
     char exact[32];
-    unsigned slot;
-    *ret_huge = sscanf(name, "huge-%8x.pa", &slot) == 1;
-    if (!*ret_huge && sscanf(name, "segment-%8x.pa", &slot) != 1)
+    if (!members_parse(name, ret_huge, ret_slot))
         return false;
-    *ret_slot = slot;
     if (*ret_huge)
-        segment_huge_name(exact, geometry, slot);
+        segment_huge_name(exact, geometry, *ret_slot);
     else
-        segment_name(exact, geometry, slot);
+        segment_name(exact, geometry, *ret_slot);
     return strcmp(exact, name) == 0;
 }
 
@@ -108,13 +106,12 @@ static int find_stray(const char *name, void *arg)
     struct repair *r = arg;
     bool huge;
     uint32_t slot;
-    unsigned number;
     if (strcmp(name, POOL_FILE_NAME_NEW) == 0) {
         repair_move(r, name);
         repair_did(r, "%s was left by a creation that was cut off; moved away", name);
         return 0;
     }
-    if (sscanf(name, "huge-%8x.pa", &number) != 1 && sscanf(name, "segment-%8x.pa", &number) != 1)
+    if (!members_parse(name, &huge, &slot)) /* a file of the user's */
         return 0;
     if (parse_name(&r->manager.geometry, name, &huge, &slot) && slot < r->slots) {
         uint64_t word = r->manager.table[slot];
@@ -123,10 +120,6 @@ static int find_stray(const char *name, void *arg)
                     huge == (segment_word_kind(word) == SEGMENT_KIND_HUGE);
         if (used || r->pending[slot])
             return 0;
-    }
-    if (strlen(name) >= REPAIR_NAME_BYTES) {
-        repair_note(r, "%s belongs to no slot; its name is too long, remove it", name);
-        return 0;
     }
     repair_move(r, name);
     repair_did(r, "%s belongs to no slot of the pool; moved away", name);

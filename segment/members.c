@@ -29,6 +29,18 @@ void members_name(char name[32], const struct pm_superblock *s, const char *kind
         snprintf(name, 32, "dir-%u/%s-%08x.pa", number, kind, slot);
 }
 
+bool members_parse(const char *name, bool *ret_huge, uint32_t *ret_slot)
+{
+    *ret_huge = strncmp(name, "huge-", 5) == 0;
+    if (!*ret_huge && strncmp(name, "segment-", 8) != 0)
+        return false;
+    const char *digits = strchr(name, '-') + 1;
+    if (strspn(digits, "0123456789abcdef") != 8 || strcmp(digits + 8, ".pa") != 0)
+        return false;
+    *ret_slot = (uint32_t)strtoul(digits, NULL, 16);
+    return true;
+}
+
 /* --- member.pa ------------------------------------------------------------------------------------------------------------ */
 
 /* The file's content; path_bytes of the path follow. */

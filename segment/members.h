@@ -39,6 +39,8 @@ _Static_assert(sizeof(struct pm_member) == 48, "layout");
 
 /** Name of a slot's file, kind "segment" or "huge", relative to the pool's directory. */
 void members_name(char name[32], const struct pm_superblock *s, const char *kind, uint32_t slot);
+/** Is it the name of a segment's or a huge block's file, spelled as the library does? */
+bool members_parse(const char *name, bool *ret_huge, uint32_t *ret_slot);
 /** Name of a directory by its number: "dir-K", or "." for 0. */
 void members_dir_name(char name[32], uint32_t number);
 /** Make the directories (s->directories of them) members of the pool that is being created in d, durably. PA_EEXIST if one belongs to

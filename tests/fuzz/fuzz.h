@@ -108,6 +108,12 @@ bool fuzz_is_filled(const char *address, uint64_t usable, unsigned tag);
 /** Change the working directory as the input says. */
 void fuzz_mutate(const struct fuzz_image *image, const uint8_t *data, size_t size, struct fuzz_mutation *ret);
 
+/** Change one word of a file of the image, and put its checksum right. */
+void fuzz_set(const struct fuzz_image *image, unsigned file, uint64_t offset, uint64_t value, bool fix,
+              struct fuzz_mutation *ret);
+/** Number of the file that a slot lies in; 0, the pool file's, if it is in no other. */
+unsigned fuzz_file_of(const struct fuzz_image *image, uint64_t slot);
+
 /* judge.c */
 void fuzz_judge(const struct fuzz_mutation *m);
 

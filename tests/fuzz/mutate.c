@@ -107,7 +107,7 @@ static const struct fuzz_file *file_of(const struct fuzz_mutation *m, unsigned f
     return &m->image->files[file];
 }
 
-static unsigned file_of_slot(const struct fuzz_image *im, uint64_t slot)
+unsigned fuzz_file_of(const struct fuzz_image *im, uint64_t slot)
 {
     for (unsigned i = 0; i < im->file_count; i++)
         if (im->files[i].slot == slot || (im->files[i].huge && slot > im->files[i].slot &&
@@ -150,7 +150,7 @@ static struct unit leaf_line(const struct fuzz_image *im, bool of_index, unsigne
         const struct fuzz_leaf *l = &im->leaves[i];
         uint64_t bytes = l->is_header ? offsetof(struct pm_tree_header, head) : sizeof(struct pm_tree_leaf);
         for (uint64_t at = 0; l->of_index == of_index && at < bytes; at += 64)
-            candidates[n++] = (struct unit){file_of_slot(im, l->off >> FUZZ_SEGMENT_BITS),
+            candidates[n++] = (struct unit){fuzz_file_of(im, l->off >> FUZZ_SEGMENT_BITS),
                                             (l->off & (FUZZ_SEGMENT_SIZE - 1)) + at, 64};
     }
     return n == 0 ? (struct unit){0} : candidates[index % n];
@@ -182,7 +182,7 @@ static struct unit unit_at(const struct fuzz_image *im, enum where where, unsign
     case WHERE_TREE:
         return leaf_line(im, false, index);
     case WHERE_ROOT_BLOCK:
-        return (struct unit){file_of_slot(im, im->root.segment), im->root.offset + index % (FUZZ_ROOT_BYTES / 64) * 64,
+        return (struct unit){fuzz_file_of(im, im->root.segment), im->root.offset + index % (FUZZ_ROOT_BYTES / 64) * 64,
                              64};
     case WHERE_ANY:
         return (struct unit){index % im->file_count,
@@ -534,6 +534,18 @@ static void change_file(struct fuzz_mutation *m, const struct record *r)
         change_size(dir, name, r);
     }
     close(dir);
+}
+
+void fuzz_set(const struct fuzz_image *image, unsigned file, uint64_t offset, uint64_t value, bool fix,
+              struct fuzz_mutation *m)
+{
+    m->image = image;
+    m->write_count = 0;
+    m->forged = m->structural = m->repair = false;
+    put(m, file, offset, value);
+    if (fix)
+        fix_checksums(m);
+    write_out(m);
 }
 
 /* --- the program ---------------------------------------------------------------------------------------------------------------- */
