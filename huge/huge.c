@@ -37,11 +37,23 @@ static int prepare_in(struct manager *m, size_t size, size_t alignment, int dire
 }
 
 /* One directory's file system may be full, and another's not. */
-int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
+static int prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
 {
     int code = prepare_in(m, size, alignment, ANY_DIRECTORY, ret);
     for (int k = 0; code == PA_ENOSPC && m->geometry.directories != 0 && k <= m->geometry.directories; k++)
         code = prepare_in(m, size, alignment, k, ret);
+    return code;
+}
+
+/* What another thread is just freeing is as good as free. */
+int huge_prepare(struct manager *m, size_t size, size_t alignment, struct segment **ret)
+{
+    int code;
+    uint64_t removed;
+    do {
+        removed = manager_removed(m);
+        code = prepare(m, size, alignment, ret);
+    } while (code == PA_ENOSPC && manager_await_removal(m, removed));
     return code;
 }
 
@@ -136,6 +148,7 @@ int huge_free(struct manager *m, struct core *core, struct segment *s, pa_pptr *
                                            .dst = (uint64_t)((char *)dst - m->base)};
     note_slot(&e, s->slot);
     owner_staging_note(&e, staging);
+    manager_file_leaves(m); /* before *dst is null: who sees that finds the space free, or waits for it */
     lane_append(&core->lane, &t, &e);
     lane_commit(&core->lane, &t);
     owner_release(m->media, &t, dst, staging);

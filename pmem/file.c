@@ -301,10 +301,18 @@ bool dir_is_volatile(const struct dir *d)
     return fstatfs(d->fd, &s) == 0 && (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC);
 }
 
-uint64_t dir_free_bytes(const struct dir *d)
+uint64_t dir_free_bytes_of(const struct dir *d, const char *name)
 {
+    char directory[64];
     struct statfs s;
-    return fstatfs(d->fd, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_bsize : 0;
+    bool other = directory_of(name, directory);
+    int fd = other ? (int)AGAIN(openat(d->fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) : d->fd;
+    if (fd < 0)
+        return 0;
+    uint64_t bytes = fstatfs(fd, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_bsize : 0;
+    if (other)
+        close(fd);
+    return bytes;
 }
 
 int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), void *arg)
@@ -741,6 +749,17 @@ struct file file_detach(struct file *f)
     f->tails = NULL;
     __atomic_store_n(&f->address, NULL, __ATOMIC_RELEASE);
     return detached;
+}
+
+void file_attach(struct file *f, const struct file *made)
+{
+    f->fd = made->fd;
+    memcpy(f->name, made->name, sizeof f->name);
+    f->size = made->size;
+    f->map = made->map;
+    f->mapped = made->mapped;
+    f->tails = made->tails;
+    __atomic_store_n(&f->address, made->address, __ATOMIC_RELEASE);
 }
 
 void file_close_descriptor(struct file *f)

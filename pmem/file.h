@@ -123,8 +123,8 @@ int dir_rename_(struct dir *d, const char *from, const char *to, const char *sit
 int dir_may_unlink(const struct dir *d, const char *name);
 /** True if what survives here is decided by tmpfs or ramfs (no medium behind it). */
 bool dir_is_volatile(const struct dir *d);
-/** Bytes that the file system has left for this user; 0 if it does not say. */
-uint64_t dir_free_bytes(const struct dir *d);
+/** Bytes that the file system of the directory that name lies in (see dir_sync_of) has left for this user; 0 if it does not say. */
+uint64_t dir_free_bytes_of(const struct dir *d, const char *name);
 /** Call visit for each name in the directory; its non-zero value stops the walk and is returned. */
 int dir_foreach(const struct dir *d, int (*visit)(const char *name, void *arg), void *arg);
 /** As dir_foreach, for a directory (or a link to one) that lies in it. */
@@ -159,6 +159,8 @@ int file_map_tail(struct dir *d, struct file *f, const struct file *opened, uint
 void file_unmap(struct dir *d, struct file *f);
 /** Take the mapping out of a file that others may look at: f is not mapped any more, the result is. */
 struct file file_detach(struct file *f);
+/** The opposite: f, that is not mapped, becomes what `made` is; its address last, by which others know it without a lock. */
+void file_attach(struct file *f, const struct file *made);
 /** Close the descriptor; the mapping stays. A pool may have more files than a process may have descriptors. */
 void file_close_descriptor(struct file *f);
 /** Unmap and close. */

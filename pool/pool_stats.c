@@ -126,7 +126,8 @@ static bool take_snapshot(pa_pool *pool, struct segment *s, uint32_t slab, struc
     return any;
 }
 
-static int visit_slab(pa_pool *pool, struct segment *s, uint32_t slab, pa_visit_fn visit, void *arg)
+/* slot: the segment's. Under the visits its twin may become that of a huge block elsewhere. */
+static int visit_slab(pa_pool *pool, struct segment *s, uint32_t slot, uint32_t slab, pa_visit_fn visit, void *arg)
 {
     struct snapshot snapshot;
     if (!take_snapshot(pool, s, slab, &snapshot))
@@ -137,7 +138,7 @@ static int visit_slab(pa_pool *pool, struct segment *s, uint32_t slab, pa_visit_
     for (uint32_t w = 0; w < words; w++)
         for (uint64_t bits = snapshot.bits[w]; bits != 0; bits &= bits - 1) {
             uint32_t block = w * 64 + (uint32_t)__builtin_ctzll(bits);
-            int result = visit((pa_pptr){s->slot, offset + (uint64_t)block * bytes}, bytes, arg);
+            int result = visit((pa_pptr){slot, offset + (uint64_t)block * bytes}, bytes, arg);
             if (result != 0)
                 return result;
         }
@@ -153,7 +154,7 @@ static int visit_small_segments(pa_pool *pool, pa_visit_fn visit, void *arg)
         if (s == NULL || atomic_load(&s->kind) != SEGMENT_KIND_SMALL)
             continue;
         for (uint32_t slab = 0; slab < slabs; slab++) {
-            int result = visit_slab(pool, s, slab, visit, arg);
+            int result = visit_slab(pool, s, slot, slab, visit, arg);
             if (result != 0)
                 return result;
         }

@@ -44,13 +44,15 @@ void manager_close(struct manager *m)
     }
     free(m->segments);
     m->segments = NULL;
+    pthread_cond_destroy(&m->gone);
     pthread_cond_destroy(&m->made);
     lock_fini(&m->lock);
 }
 
 void manager_leave_to_parent(struct manager *m)
 {
-    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++) {
+    for (uint32_t slot = atomic_load(&m->slots_end);
+         slot-- > 0;) { /* downwards: a huge block's first slot comes last */
         struct segment *s = atomic_load(&m->segments[slot]);
         if (s == NULL || s->slot != slot)
             continue;
@@ -78,7 +80,7 @@ static int claim_slot(struct manager *m, int directory, uint32_t *ret_slot)
         return code;
     for (uint32_t slot = m->lowest_free_slot; slot < m->slots; slot++)
         if (slot_is_free(m, slot) && slot_is_in(m, slot, directory)) {
-            if (directory == ANY_DIRECTORY)
+            if (directory == ANY_DIRECTORY || slot == m->lowest_free_slot)
                 m->lowest_free_slot = slot + 1;
             m->segment_files++;
             *ret_slot = slot;
@@ -148,6 +150,39 @@ static int create_segment(struct manager *m, enum segment_kind kind, unsigned ow
     return code;
 }
 
+/* --- space that is just becoming free ------------------------------------------------------------------------------------------ */
+
+uint64_t manager_removed(struct manager *m)
+{
+    lock_acquire(&m->lock);
+    uint64_t removed = m->removed;
+    lock_release(&m->lock);
+    return removed;
+}
+
+void manager_note_removal(struct manager *m)
+{
+    atomic_fetch_sub_explicit(&m->removing, 1, memory_order_relaxed);
+    m->removed++;
+    pthread_cond_broadcast(&m->gone);
+}
+
+/* Under lock. Whoever removes a file waits for nobody that may wait here, so a core may be locked. */
+static bool await_removal(struct manager *m, uint64_t before)
+{
+    while (m->removed == before && atomic_load_explicit(&m->removing, memory_order_relaxed) != 0)
+        lock_wait(&m->lock, &m->gone);
+    return m->removed != before;
+}
+
+bool manager_await_removal(struct manager *m, uint64_t before)
+{
+    lock_acquire(&m->lock);
+    bool any = await_removal(m, before);
+    lock_release(&m->lock);
+    return any;
+}
+
 /* --- acquiring and releasing ------------------------------------------------------------------------------------------------ */
 
 /* Under lock. A spare that is being made is waited for by one thread; the others would get it no sooner. */
@@ -172,19 +207,28 @@ static void push_free(struct manager *m, struct segment *s)
     m->free_list = s;
 }
 
+/* Under lock. */
+static int acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret)
+{
+    struct segment *s = take_free(m);
+    if (s == NULL)
+        return create_segment(m, kind, owner, ret);
+    atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);
+    atomic_store_explicit(&s->kind, (uint8_t)kind, memory_order_release);
+    provider_set_word(m, &m->tally, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
+    *ret = s;
+    return 0;
+}
+
 int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, struct segment **ret, uint64_t *ret_lsn)
 {
-    int code = 0;
+    int code;
+    uint64_t removed;
     lock_acquire(&m->lock);
-    struct segment *s = take_free(m);
-    if (s != NULL) {
-        atomic_store_explicit(&s->owner, (uint16_t)owner, memory_order_relaxed);
-        atomic_store_explicit(&s->kind, (uint8_t)kind, memory_order_release);
-        provider_set_word(m, &m->tally, s->slot, segment_word(SEGMENT_STATE_READY, kind, owner, s->slot));
-        *ret = s;
-    } else {
-        code = create_segment(m, kind, owner, ret);
-    }
+    do {
+        removed = m->removed;
+        code = acquire(m, kind, owner, ret);
+    } while (code == PA_ENOSPC && await_removal(m, removed));
     *ret_lsn = m->lsn_floor;
     if (m->free_list == NULL && m->making == 0 && m->spare_wanted != NULL)
         m->spare_wanted(m->spare_context);
@@ -192,16 +236,41 @@ int manager_acquire(struct manager *m, enum segment_kind kind, unsigned owner, s
     return code;
 }
 
+/* The directories (bit k: members.h) whose file systems have plenty of space. A file that does not fit takes the last of it from
+ * others before it is given up. */
+static uint64_t roomy_directories(const struct manager *m)
+{
+    uint64_t roomy = 0;
+    for (uint32_t k = 0; k <= m->geometry.directories; k++) {
+        char name[32];
+        segment_name(name, &m->geometry, k);
+        if (m->sparse || dir_free_bytes_of(m->dir, name) / 2 > m->geometry.segment_size)
+            roomy |= UINT64_C(1) << k;
+    }
+    return roomy;
+}
+
+/* Under lock: the directory of the lowest free slot that lies in one of these; ANY_DIRECTORY = there is none. */
+static int directory_for_spare(const struct manager *m, uint64_t roomy)
+{
+    for (uint32_t slot = m->lowest_free_slot; roomy != 0 && slot < m->slots; slot++) {
+        uint32_t k = slot % (1u + m->geometry.directories);
+        if ((roomy >> k & 1) != 0 && slot_is_free(m, slot))
+            return (int)k;
+    }
+    return ANY_DIRECTORY;
+}
+
 int manager_make_spare(struct manager *m)
 {
     int code = 0;
     struct segment *s = NULL;
-    /* A file that does not fit takes the last space from others before it is given up. */
-    bool fits = m->sparse || dir_free_bytes(m->dir) / 2 > m->geometry.segment_size;
+    uint64_t roomy = roomy_directories(m);
     lock_acquire(&m->lock);
-    if (fits && m->free_list == NULL) {
+    int directory = directory_for_spare(m, roomy);
+    if (directory != ANY_DIRECTORY && m->free_list == NULL) {
         m->making++;
-        code = create_segment(m, SEGMENT_KIND_NONE, 0, &s);
+        code = create_segment_in(m, directory, SEGMENT_KIND_NONE, 0, &s);
         m->making--;
         if (code == 0)
             push_free(m, s);
@@ -226,6 +295,7 @@ void manager_release(struct manager *m, struct segment *s, uint64_t lsn)
 static int delete_segment(struct manager *m, struct segment *s)
 {
     struct media_tally t = {0};
+    manager_file_leaves(m);
     provider_set_word(m, &t, s->slot, segment_word(SEGMENT_STATE_DELETING, SEGMENT_KIND_NONE, 0, s->slot));
     struct file f = file_detach(&s->file); /* pa_get_stats looks at mapped files, under the lock */
     lock_release(&m->lock);
@@ -235,6 +305,7 @@ static int delete_segment(struct manager *m, struct segment *s)
     add_tally(m, &t);
     if (code == 0) /* else the slot stays DELETING and the next open finishes */
         unclaim_slot(m, s->slot);
+    manager_note_removal(m);
     return code;
 }
 

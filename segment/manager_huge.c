@@ -162,7 +162,7 @@ int manager_huge_create(struct manager *m, struct segment *s)
         return code;
     }
     lock_acquire(&m->lock);
-    s->file = f;
+    file_attach(&s->file, &f);
     lock_release(&m->lock);
     return 0;
 }
@@ -202,7 +202,11 @@ int manager_huge_remove(struct manager *m, struct segment *s)
     struct file f = file_detach(&s->file); /* pa_get_stats looks at mapped files, under the lock */
     lock_release(&m->lock);
     file_close(m->dir, &f);
-    return remove_file(m, s);
+    int code = remove_file(m, s);
+    lock_acquire(&m->lock);
+    manager_note_removal(m);
+    lock_release(&m->lock);
+    return code;
 }
 
 /* --- growth --------------------------------------------------------------------------------------------------------------- */

@@ -190,6 +190,7 @@ int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const
     m->file_bytes = geometry->file_bytes;
     lock_init(&m->lock, LOCK_RANK_MANAGER);
     pthread_cond_init(&m->made, NULL);
+    pthread_cond_init(&m->gone, NULL);
     m->segments = calloc(m->slots, sizeof *m->segments);
     if (m->segments == NULL) {
         error_set(PA_ENOMEM, "no memory for the table of %u segments", m->slots);

@@ -34,9 +34,12 @@ int manager_count_bytes(struct manager *m, uint64_t bytes);
 static inline bool slot_is_free(const struct manager *m, uint32_t slot)
 {
     const struct segment *s = manager_segment(m, slot);
-    /* A huge block's word may just be changed by its core; not to or from zero. */
-    return __atomic_load_n(&m->table[slot], __ATOMIC_RELAXED) == 0 && (s == NULL || s->slot == slot);
+    /* A huge block's word may just be changed by its core; not to or from zero. A word that became zero, without the lock: what
+     * its thread did with the file comes before. */
+    return __atomic_load_n(&m->table[slot], __ATOMIC_ACQUIRE) == 0 && (s == NULL || s->slot == slot);
 }
+/** Under lock: a file that was counted as leaving has gone, or stays for ever. */
+void manager_note_removal(struct manager *m);
 /** Does a slot's file lie in the directory of that number (members.h)? */
 static inline bool slot_is_in(const struct manager *m, uint32_t slot, int directory)
 {

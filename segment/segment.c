@@ -137,11 +137,16 @@ int provider_make_file(struct manager *m, struct file *f, const char *name, uint
     return 0;
 }
 
+/* The twin gets the file when nothing can fail any more: pa_get_stats must not look at one that goes away again. */
 static int make_file(struct manager *m, struct segment *s, uint64_t born, bool *ret_left_behind)
 {
     char name[32];
+    struct file f;
     segment_name(name, &m->geometry, s->slot);
-    return provider_make_file(m, &s->file, name, s->slot, m->geometry.segment_size, born, false, ret_left_behind);
+    int code = provider_make_file(m, &f, name, s->slot, m->geometry.segment_size, born, false, ret_left_behind);
+    if (code == 0)
+        file_attach(&s->file, &f);
+    return code;
 }
 
 void provider_announce(struct manager *m, struct media_tally *t, uint32_t slot)

@@ -72,6 +72,10 @@ struct manager {
     uint64_t open_lsn;  /* of the newest lane entry when the pool was opened; constant */
     uint64_t lsn_floor; /* highest LSN in lines of segments that were released */
     struct media_tally tally;
+    /* Files that are going, whose space is not free yet: whoever finds none waits for them. */
+    _Atomic uint32_t removing; /* counted before anybody can know that the block is free; falls under lock */
+    uint64_t removed;          /* since open; under lock */
+    pthread_cond_t gone;
     /* The spare segment, which is made before it is needed: */
     void (*spare_wanted)(
         void *context); /* asks the pool's thread for manager_make_spare; NULL = no thread. Called under lock */
@@ -121,6 +125,16 @@ int manager_huge_create(struct manager *m, struct segment *s);
 /** Change the state in a huge file's word and start the write-back; the caller fences. */
 void manager_huge_mark(struct manager *m, struct media_tally *t, uint32_t slot, enum segment_state state,
                        unsigned owner);
+/** The file of a huge block that is about to be freed is going to go: manager_huge_remove follows. */
+static inline void manager_file_leaves(struct manager *m)
+{
+    atomic_fetch_add_explicit(&m->removing, 1, memory_order_relaxed);
+}
+/** How many files have gone since open. */
+uint64_t manager_removed(struct manager *m);
+/** After PA_ENOSPC: wait for a file that other threads are removing. True: one has gone since manager_removed gave `before`, so
+ *  it is worth another try. The caller is removing none itself. */
+bool manager_await_removal(struct manager *m, uint64_t before);
 /** Remove the file of a block whose word says DELETING, which nobody can reach any more. Durable on return. If the file cannot
  *  be removed, the next open does it. */
 int manager_huge_remove(struct manager *m, struct segment *s);

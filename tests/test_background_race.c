@@ -368,6 +368,7 @@ START_TEST(threads_work_while_indexes_are_read_and_spares_are_made)
             CK_OK(pa_defragment(pool, 4u * MIB, NULL));
         for (unsigned i = 0; i < 4; i++)
             pthread_join(thread[i], NULL);
+        run_count(4 * 1500);
         owners_verify(&o);
     }
     pool_finish(pool, dir.text);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "pool/pool.h"
+#include "tests/support/mount.h"
 #include "tests/support/owners.h"
 #include "tests/support/run.h"
 #include "tests/support/temp.h"
@@ -337,6 +338,49 @@ START_TEST(a_full_directory_leaves_the_others)
 }
 END_TEST
 
+/* A directory's file system with little space left gets no spare segment; another's slots serve. */
+static void spares_avoid(bool further_is_tight)
+{
+    struct temp_path base = temp_new();
+    struct temp_path tight = temp_join(base.text, "tight"), roomy = temp_join(base.text, "roomy");
+    temp_make_dir(base.text);
+    mount_tmpfs(tight.text, 24 * MIB);
+    temp_make_dir(roomy.text);
+    const char *further[] = {further_is_tight ? tight.text : roomy.text};
+    const char *main_dir = further_is_tight ? roomy.text : tight.text;
+    pa_options o;
+    pa_options_init(&o);
+    o.segment_size = MIB;
+    o.flags = PA_NO_BACKGROUND;
+    o.dirs = further;
+    o.ndirs = 1;
+    pa_pool *pool = NULL;
+    CK_OK(pa_create(main_dir, &o, &pool));
+    mount_eat(temp_join(tight.text, "eaten").text, mount_free_bytes(tight.text) - 3 * MIB / 2);
+    struct segment *s[6];
+    uint64_t lsn;
+    for (unsigned i = 0; i < 6; i++) {
+        CK_OK(manager_make_spare(&pool->manager));
+        ck_assert_uint_eq(manager_free_count(&pool->manager), 1);
+        CK_OK(manager_acquire(&pool->manager, SEGMENT_KIND_SMALL, 0, &s[i], &lsn));
+        ck_assert_uint_eq(s[i]->slot % 2, further_is_tight ? 0 : 1);
+    }
+    for (unsigned i = 0; i < 6; i++)
+        manager_discard(&pool->manager, s[i], lsn);
+    pool_finish(pool, main_dir);
+}
+
+START_TEST(spare_segments_are_made_where_there_is_space)
+{
+    if (!mount_is_possible()) {
+        fprintf(stderr, "skipped: nothing may be mounted here\n");
+        return;
+    }
+    spares_avoid(true);
+    spares_avoid(false);
+}
+END_TEST
+
 static void add(Suite *s)
 {
     ADD(s, files_are_spread_over_all_directories_and_found_again, 30);
@@ -346,6 +390,7 @@ static void add(Suite *s)
     ADD(s, a_creation_that_was_cut_off_anywhere_is_begun_again, 60);
     ADD(s, a_creation_whose_cleanup_was_cut_off_is_begun_again, 120);
     ADD(s, a_full_directory_leaves_the_others, 30);
+    ADD(s, spare_segments_are_made_where_there_is_space, 30);
 }
 
 int main(int argc, char **argv)

@@ -135,6 +135,7 @@ START_TEST(children_of_a_busy_process_close_their_copy_or_leave)
     atomic_store(&b.stop, true);
     for (unsigned i = 0; i < WORKERS; i++)
         pthread_join(threads[i], NULL);
+    run_count(atomic_load(&b.operations));
     owners_verify(&b.o);
     pool_finish(pool, dir.text);
     pool = pool_reopen(dir.text);

@@ -71,6 +71,7 @@ static void world_delete(struct world *w)
     free(w);
 }
 
+/* Each step is at least one operation. */
 static void run_threads(struct world *w, void *(*body)(void *))
 {
     struct worker workers[THREADS_MAX];
@@ -80,6 +81,7 @@ static void run_threads(struct world *w, void *(*body)(void *))
     }
     for (unsigned i = 0; i < w->threads; i++)
         pthread_join(workers[i].thread, NULL);
+    run_count(w->threads * w->steps);
 }
 
 static void change(struct worker *me, unsigned i)

@@ -156,6 +156,7 @@ static void producers_and_consumers(unsigned cores, size_t pairs)
     atomic_store(&s.stop, true);
     join(&watcher, 1);
     ck_assert_uint_gt(atomic_load(&s.observed), 0);
+    run_count(2 * pairs * s.operations);
     owners_verify(&s.o);
     pool_finish(s.pool, dir.text);
 }
@@ -205,6 +206,7 @@ START_TEST(slabs_and_segments_come_and_go_under_watch)
     join(threads, 6);
     atomic_store(&s.stop, true);
     join(&watcher, 1);
+    run_count(2 * 6 * 200 * s.operations);
     owners_verify(&s.o);
     pool_finish(s.pool, dir.text);
 }
@@ -277,6 +279,7 @@ START_TEST(the_first_operations_after_open_race)
         join(looking, 2);
         owners_verify(&s.o);
     }
+    run_count(10 * 2 * 4000);
     pool_finish(s.pool, dir.text);
 }
 END_TEST

@@ -220,6 +220,7 @@ static void watch_stop(struct world *w, pthread_t threads[2])
 /* Each worker's blocks and keys as it left them; emptied, nothing remains. */
 static void world_finish(struct world *w)
 {
+    run_count(atomic_load(&w->operations));
     for (unsigned t = 0; t < w->workers; t++) {
         for (unsigned i = 0; i < OWN; i++) {
             pa_pptr p = *owners_at(&w->o, t * OWN + i);
