@@ -753,12 +753,9 @@ struct file file_detach(struct file *f)
 
 void file_attach(struct file *f, const struct file *made)
 {
-    f->fd = made->fd;
-    memcpy(f->name, made->name, sizeof f->name);
-    f->size = made->size;
-    f->map = made->map;
-    f->mapped = made->mapped;
-    f->tails = made->tails;
+    size_t at = offsetof(struct file, address), after = at + sizeof f->address;
+    memcpy(f, made, at);
+    memcpy((char *)f + after, (const char *)made + after, sizeof *f - after);
     __atomic_store_n(&f->address, made->address, __ATOMIC_RELEASE);
 }
 
