@@ -61,8 +61,9 @@ enum file_way {
 struct dir {
     char *path; /* for sentences */
     int fd;
-    bool read_only; /* files are opened read-only and mapped privately; none is made, removed or renamed */
-    bool locked;    /* the caller has the pool's lock through another handle: file_lock takes none */
+    bool read_only;     /* files are opened read-only and mapped privately; none is made, removed or renamed */
+    bool locked;        /* the caller has the pool's lock through another handle: file_lock takes none */
+    bool members_known; /* the caller has looked at the further directories: members_open does not */
     const struct file_hooks *hooks;
     struct pmem2_vm_reservation *reservation;
     enum file_way way; /* of the next file; LIBRARY until one is mapped */

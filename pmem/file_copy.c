@@ -43,7 +43,7 @@ static int copy_over(struct dir *from, struct dir *to, const char *name)
     if (code == 0)
         code = file_sync(to, &out);
     if (code == 0)
-        code = dir_sync(to);
+        code = dir_sync_of(to, name);
     if (code == 0)
         code = dir_unlink(from, name, false);
     file_close(from, &in);
@@ -64,6 +64,6 @@ int dir_move(struct dir *from, struct dir *to, const char *name)
     else if (failure != 0 && !(failure == ENOENT && faccessat(to->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0))
         return error_set_errno(failure, "cannot move %s/%s to %s", from->path, name, to->path);
     if (code == 0)
-        code = dir_sync(to);
-    return code == 0 ? dir_sync(from) : code;
+        code = dir_sync_of(to, name);
+    return code == 0 ? dir_sync_of(from, name) : code;
 }

@@ -54,8 +54,9 @@ struct pool_params {
     uint32_t lanes, lane_entries, slots;   /* create only */
     const struct media_recorder *recorder; /* no thread of the pool's own, then */
     const struct file_hooks *hooks;        /* nor with these */
-    bool young;  /* big blocks go into the young indexes, as while the first ones are being read */
-    bool locked; /* the caller has the pool's lock through another handle */
+    bool young;         /* big blocks go into the young indexes, as while the first ones are being read */
+    bool locked;        /* the caller has the pool's lock through another handle */
+    bool members_known; /* and has looked at the further directories */
 };
 int pool_create_ex(const char *dir, const pa_options *o, const struct pool_params *params, pa_pool **ret_pool);
 int pool_open_ex(const char *dir, const pa_options *o, const struct pool_params *params, pa_pool **ret_pool);

@@ -206,8 +206,15 @@ static void compare_library(struct report *r, const struct offsets *held, const 
             continue;
         }
         bool orphan = k >= used->n || (i < held->n && held->at[i] < used->at[k]);
-        pa_pptr p = manager_pptr(&r->pool->manager, orphan ? held->at[i++] : used->at[k++]);
-        if (orphan)
+        pa_off off = orphan ? held->at[i++] : used->at[k++];
+        pa_pptr p = manager_pptr(&r->pool->manager, off);
+        bool header = orphan && ((const struct pm_tree_header *)(r->pool->manager.base + off))->magic == TREE_MAGIC;
+        if (header) /* it is never given back: so a core line has forgotten it, and with it all blocks of the index */
+            finding(r, error_set(PA_ECORRUPT,
+                                 "%s/" POOL_FILE_NAME ": no core line names the block index at segment %llu offset "
+                                 "%llu; have the pool repaired",
+                                 r->pool->dir.path, (unsigned long long)p.segment, (unsigned long long)p.offset));
+        else if (orphan)
             fprintf(r->text,
                     "note: %s: segment %llu offset %llu is allocated for a block index, and in none; it leaks\n",
                     r->pool->dir.path, (unsigned long long)p.segment, (unsigned long long)p.offset);
@@ -264,7 +271,16 @@ static int check_name(const char *name, void *arg)
     /* A free slot has no file: it was removed, durably, before its word became free. */
     bool free_slot = strcmp(exact, name) == 0 && slot >= m->first_slot && slot < m->slots && m->table[slot] == 0 &&
                      !segment_is_present(manager_segment(m, slot));
-    if (free_slot && segment_file_is_own(&r->pool->dir, name, &m->geometry, slot, huge)) {
+    enum segment_claim claim =
+        free_slot ? segment_file_claim(&r->pool->dir, name, &m->geometry, slot, huge) : SEGMENT_CLAIM_NONE;
+    if (claim == SEGMENT_CLAIM_MAYBE) {
+        finding(r, error_set(PA_ECORRUPT,
+                             "%s/" POOL_FILE_NAME ": table word of slot %u is zero, and the header of %s is damaged; "
+                             "if the file is this pool's, restore both from a backup, else move it away",
+                             r->pool->dir.path, slot, name));
+        return 0;
+    }
+    if (claim == SEGMENT_CLAIM_OWN) {
         finding(r, error_set(PA_ECORRUPT,
                              "%s/" POOL_FILE_NAME ": table word of slot %u is zero, but %s is a file of this pool; "
                              "restore " POOL_FILE_NAME " from a backup",

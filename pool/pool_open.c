@@ -257,6 +257,7 @@ static int open_in(pa_pool *pool, const char *dir, const pa_options *o, const st
     pool->read_only = (o->flags & PA_READ_ONLY) != 0;
     int code = dir_open(&pool->dir, dir, false, pool->read_only, params->hooks);
     pool->dir.locked = params->locked;
+    pool->dir.members_known = params->members_known;
     if (code == 0)
         code = superblock_open(&pool->dir, &pool->file, o->layout, (o->flags & PA_WAIT_LOCK) != 0, o->dirs, o->ndirs,
                                &geometry);

@@ -19,7 +19,7 @@ static void lay_over(void *context, enum file_op op, const char *name, uint64_t 
 static int check_plan(struct repair *r, char **ret_report)
 {
     struct file_hooks hooks = {.context = r, .after = lay_over};
-    struct pool_params params = {.hooks = &hooks, .locked = true};
+    struct pool_params params = {.hooks = &hooks, .locked = true, .members_known = r->members_fixed};
     return pool_check_ex(r->path, &params, ret_report);
 }
 
@@ -88,7 +88,7 @@ static int repair(struct repair *r, const char *backup_dir, const struct file_ho
         return code;
     code = check_plan(r, &report); /* nothing is planned yet */
     bool sound = code == 0;
-    if (code == PA_ECORRUPT) {
+    if (code == PA_ECORRUPT || code == PA_ENOENT) { /* the latter of a further directory */
         report_lines(r, "found: ", report != NULL ? report : "");
         code = 0;
     }
@@ -99,7 +99,7 @@ static int repair(struct repair *r, const char *backup_dir, const struct file_ho
         code = plan_and_check(r);
     if (code == 0) {
         repair_find_strays(r);
-        code = r->failed;
+        code = r->failed != 0 ? r->failed : r->refused != 0 ? refusal(r) : 0;
     }
     repair_view_close(r); /* before the files change */
     if (code == 0)

@@ -32,7 +32,8 @@
 #endif
 
 struct repair_patch {
-    char name[REPAIR_NAME_BYTES];
+    char name[REPAIR_NAME_BYTES]; /* "dir-1/..." in a further directory */
+    bool whole;                   /* the file is made anew, with these bytes */
     uint64_t offset;
     uint32_t size;
     unsigned char *bytes; /* new ones; owned */
@@ -52,6 +53,9 @@ struct repair {
     FILE *text;       /* the report */
     int failed;       /* first system error, sticky */
     unsigned done, refused;
+    unsigned sound_indexes, doubtful_indexes;
+    uint32_t directories; /* further ones */
+    bool members_fixed;   /* a member.pa is to be made anew: no check can find it yet */
     /* The view. */
     struct dir view_dir;
     struct file view_file;
@@ -61,8 +65,10 @@ struct repair {
     uint8_t *segment_present; /* per slot: such a file is in the directory */
     uint8_t *huge_present;
     bool *pending;             /* per slot: the table word is to be made, see repair_files_finish */
+    bool *suspect;             /* per slot: slab lines were lost, not found again */
     uint32_t slots;            /* of the arrays */
     uint64_t lsn;              /* highest in the lanes */
+    uint64_t lanes_lsn;        /* that, before repair_raise_lsn */
     unsigned entries_fixed;    /* lane entries that were restored or given up */
     uint64_t *seal;            /* per lane: an allocation numbered so may be lost; 0 = none */
     struct repair_pair *pairs; /* of all block indexes, by key */
@@ -84,6 +90,8 @@ static inline void repair_patch64(struct repair *r, uint64_t *address, uint64_t 
     repair_patch(r, address, &value, sizeof value);
 }
 void repair_move(struct repair *r, const char *name);
+/** The file is to have just these bytes. */
+void repair_make_file(struct repair *r, const char *name, const void *bytes, size_t size);
 /** A line of the report: what was done, and what cannot be. */
 void repair_note(struct repair *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void repair_did(struct repair *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -104,6 +112,12 @@ int repair_superblock(struct repair *r, struct pm_superblock *s);
 /** repair_view.c: map what is there. 0, or PA_ECORRUPT if there is no pool to be seen at all. */
 int repair_view_open(struct repair *r);
 void repair_view_close(struct repair *r);
+/** repair_members.c: every dir-K leads to its directory, or its member.pa is planned anew. PA_ENOENT, PA_ECORRUPT after a refusal. */
+int repair_members(struct repair *r, const struct pm_superblock *s);
+/** Is name, in the directory of that number, spelled as the library does for its slot, and is it there that it belongs? ret_name: with
+ *  the directory. */
+bool repair_parse_name(const struct pm_superblock *geometry, uint32_t directory, const char *name, char ret_name[64],
+                       bool *ret_huge, uint32_t *ret_slot);
 /** Files that no slot has; pa_check notes them. */
 void repair_find_strays(struct repair *r);
 /** Table words, headers, extents. */

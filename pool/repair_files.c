@@ -356,16 +356,22 @@ static bool was_ready(uint64_t word, uint32_t slot)
     return false;
 }
 
-/* A whole huge file of this pool and slot, though its word is zero? Else it is a stray. */
-static bool is_own_huge(struct repair *r, uint32_t slot)
+/* May the word be zero by damage, though the file is there? A slot that is free has none: it was removed, durably, before. */
+static bool is_claimed(struct repair *r, uint32_t slot, bool huge)
 {
-    struct segment *s = map_file(r, slot, true);
-    if (s == NULL)
-        return false;
-    const struct manager *m = &r->manager;
-    bool own = segment_is_present(s) && segment_any_header_check(m->dir, &s->file, &m->geometry, slot, true) == 0;
-    drop(r, s);
-    return own;
+    char name[32];
+    if (huge)
+        segment_huge_name(name, &r->manager.geometry, slot);
+    else
+        segment_name(name, &r->manager.geometry, slot);
+    enum segment_claim claim = segment_file_claim(&r->view_dir, name, &r->manager.geometry, slot, huge);
+    if (claim == SEGMENT_CLAIM_MAYBE)
+        repair_refuse(r,
+                      "table word of slot %u is zero, and the header of %s is damaged, so nothing tells whether its "
+                      "blocks are somebody's; restore both from a backup, or move the file away if it is not this "
+                      "pool's, and repair again",
+                      slot, name);
+    return claim == SEGMENT_CLAIM_OWN;
 }
 
 static void derive_word(struct repair *r, uint32_t slot)
@@ -377,16 +383,14 @@ static void derive_word(struct repair *r, uint32_t slot)
         repair_did(r, "table word of slot %u, which is the pool file's own, was damaged; cleared", slot);
     } else if (slot >= m->slots || atomic_load(&m->segments[slot]) != NULL) {
         return; /* covered by a huge file, which has cleared it */
-    } else if (r->huge_present[slot]) {
-        if (old == 0 && !is_own_huge(r, slot))
-            return;
+    } else if (r->huge_present[slot] && (old != 0 || is_claimed(r, slot, true))) {
         unsigned owner = segment_word_owner(old) < m->geometry.lanes ? segment_word_owner(old) : 0;
         if (!open_huge(r, slot, owner))
             return;
         uint32_t slots = atomic_load(&m->segments[slot])->slots;
         set_word(r, slot, segment_word_long(SEGMENT_STATE_READY, SEGMENT_KIND_HUGE, owner, slots - 1, slot));
         repair_did(r, "table word of slot %u was rebuilt from its huge file", slot);
-    } else if (r->segment_present[slot]) {
+    } else if (r->segment_present[slot] && (old != 0 || is_claimed(r, slot, false))) {
         derive_segment(r, slot, old);
     } else if (old != 0 && was_ready(old, slot)) {
         repair_refuse(r, "table word of slot %u is damaged and its file is missing; restore the file", slot);
@@ -435,6 +439,14 @@ void repair_files_finish(struct repair *r)
         static const char *const texts[] = {"free", "of small blocks", "of big blocks"};
         struct segment *s = atomic_load(&r->manager.segments[slot]);
         enum segment_kind kind = atomic_load(&s->kind);
+        if (kind == SEGMENT_KIND_NONE && (r->sound_indexes == 0 || r->doubtful_indexes != 0)) {
+            repair_refuse(
+                r,
+                "table word of slot %u is damaged, and no sound block index tells whether %s holds big blocks; "
+                "restore " POOL_FILE_NAME " from a backup",
+                slot, s->file.name);
+            return;
+        }
         unsigned owner = kind == SEGMENT_KIND_NONE ? 0 : atomic_load(&s->owner);
         set_word(r, slot, segment_word(SEGMENT_STATE_READY, kind, owner, slot));
         repair_did(r, "table word of slot %u was rebuilt: by its contents a segment %s", slot, texts[kind]);

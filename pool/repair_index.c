@@ -3,8 +3,10 @@
  * repair_index.c -- block indexes of big allocators.
  *
  * An index that opens, and whose pairs cover its segments, is left alone. Else it is rebuilt: the list of leaves from the leaves that
- * vouch for their place, the pairs from those that make sense. Where pairs are missing, the space becomes a used block that
- * nobody has. So a block that is named by an owner never becomes free; what was free, or lost its beginning, leaks.
+ * vouch for their place, the pairs from the leaves. If these cover their segments without gap and overlap, they are right, and it was
+ * something redundant that was damaged, or one bit of a bitmap. Else an older state may be mixed with the newest one, and a
+ * pair that says free may be of the older: then all that the index covers becomes used. So a block that is named by an owner never
+ * becomes free; what was free, or lost its beginning, leaks.
  */
 #include <stdlib.h>
 
@@ -21,7 +23,10 @@ struct index {
     size_t leaf_count, leaf_capacity;
     struct repair_pair *pairs;
     size_t pair_count, pair_capacity;
-    bool lost; /* pairs were dropped, or a leaf */
+    bool lost;    /* a leaf may be missing */
+    bool wrong;   /* a pair makes no sense */
+    bool exact;   /* the pairs are right as they are */
+    unsigned bad; /* pairs that are damaged: only their fingerprints are known */
 };
 
 static struct pm_tree_leaf *leaf_at(const struct index *x, pa_off off)
@@ -160,7 +165,7 @@ static bool pairs_cover(struct index *x)
 static int visit_leaf(pa_off leaf, void *arg)
 {
     const struct index *x = arg;
-    return leaf_at(x, leaf)->lsn > x->r->lsn;
+    return leaf_at(x, leaf)->lsn > x->r->lanes_lsn;
 }
 
 static bool is_sound(struct index *x)
@@ -300,7 +305,25 @@ static int pair_order(const void *a, const void *b)
     return (x->state != BIG_USED) - (y->state != BIG_USED);
 }
 
-static void read_leaf(struct index *x, size_t i)
+static bool has_fingerprint(const struct pm_tree_leaf *leaf, unsigned s)
+{
+    return (uint8_t)(leaf->fingerprint[s / 8] >> (8 * (s % 8))) == tree_fingerprint(leaf->entry[s].key);
+}
+
+/* A whole pair of this index, as its fingerprint says, in a segment that is not the index's: then the table is wrong about that. */
+static bool is_elsewhere(const struct index *x, const struct pm_tree_leaf *leaf, unsigned s)
+{
+    const struct manager *m = &x->r->manager;
+    uint64_t key = leaf->entry[s].key, value = leaf->entry[s].value;
+    pa_pptr p = manager_pptr(m, key);
+    return has_fingerprint(leaf, s) && p.segment >= m->first_slot && p.segment < m->geometry.slots &&
+           p.offset >= data_of(x) && (p.offset - data_of(x)) % BIG_PAGE_BYTES == 0 &&
+           big_value_state(value) == BIG_USED && big_value_pages(value) != 0 &&
+           (uint64_t)big_value_pages(value) << BIG_PAGE_SHIFT <= segment_end(x, key) - key;
+}
+
+/* strict: a pair that its fingerprint contradicts is none. */
+static void read_leaf(struct index *x, size_t i, bool strict)
 {
     const struct pm_tree_leaf *leaf = leaf_at(x, x->leaves[i]);
     uint64_t high = i + 1 < x->leaf_count ? x->lows[i + 1] : UINT64_MAX;
@@ -308,41 +331,114 @@ static void read_leaf(struct index *x, size_t i)
         uint64_t key = leaf->entry[s].key, value = leaf->entry[s].value;
         if ((leaf->bitmap >> s & 1) == 0)
             continue;
-        if (key <= x->lows[i] || key > high || !may_hold(x, key)) {
-            x->lost = true;
+        if (key <= x->lows[i] || key > high || !may_hold(x, key) || (strict && !has_fingerprint(leaf, s))) {
+            x->wrong = true;
+            x->bad++;
             continue;
         }
         struct repair_pair p = {key, big_value_pages(value), (uint8_t)big_value_state(value)};
         bool sane = big_value_state(value) >= BIG_USED && big_value_state(value) <= BIG_HOLE && p.pages != 0 &&
                     key + ((uint64_t)p.pages << BIG_PAGE_SHIFT) <= segment_end(x, key);
-        if (!sane)
+        if (!sane) {
+            x->wrong = true;
+            x->bad++;
             p = (struct repair_pair){key, 0, BIG_USED}; /* as far as the next one */
+        }
         add_pair(x, p);
     }
 }
 
-/* The pair at i made to fit. One that reaches beyond others and ends where one of them begins is right, and those inside it are old; else
- * its size is wrong. Either way what anybody may have is used. Returns the index after the pairs that it takes up. */
-static size_t fit(const struct repair_pair *old, size_t n, size_t i, pa_off end, struct repair_pair *p)
+static void read_pairs(struct index *x, bool strict)
 {
-    size_t next = i + 1;
-    while (next < n && old[next].key == p->key)
-        next++; /* twice: the used one is first */
-    pa_off limit = next < n ? old[next].key : end;
-    pa_off claimed = p->key + ((pa_off)p->pages << BIG_PAGE_SHIFT);
-    size_t beyond = next;
-    bool used = p->state == BIG_USED;
-    while (beyond < n && old[beyond].key < claimed)
-        used |= old[beyond++].state == BIG_USED;
-    if (p->pages != 0 && claimed <= limit)
-        return next;
-    if (p->pages != 0 && (claimed == end || (beyond < n && old[beyond].key == claimed))) {
-        p->state = used ? BIG_USED : p->state;
-        return beyond;
+    x->pair_count = 0;
+    x->wrong = false;
+    x->bad = 0;
+    for (size_t i = 0; i < x->leaf_count; i++)
+        read_leaf(x, i, strict);
+    if (x->pair_count > 1)
+        qsort(x->pairs, x->pair_count, sizeof *x->pairs, pair_order);
+}
+
+/* Fingerprints that do not fit, in how many words? One may be the damage; more tell of another state of the leaf. */
+static unsigned wrong_fingerprints(const struct index *x)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < x->leaf_count; i++) {
+        const struct pm_tree_leaf *leaf = leaf_at(x, x->leaves[i]);
+        uint64_t words = 0;
+        for (unsigned s = 0; s < TREE_LEAF_SLOTS; s++)
+            if ((leaf->bitmap >> s & 1) != 0 && !has_fingerprint(leaf, s))
+                words |= 1ull << s / 8;
+        n += (unsigned)__builtin_popcountll(words);
     }
-    p->pages = (uint32_t)((limit - p->key) >> BIG_PAGE_SHIFT);
-    p->state = BIG_USED;
-    return next;
+    return n;
+}
+
+/* How far the leaves are ahead of all lanes: so many entries are lost at least. A number far away is no entry's. */
+static uint64_t ahead_by(const struct index *x)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < x->leaf_count; i++) {
+        uint64_t lsn = leaf_at(x, x->leaves[i])->lsn, by = lsn - x->r->lanes_lsn;
+        if (lsn > x->r->lanes_lsn && by < REPAIR_TRIES_MAX && by > most)
+            most = by;
+    }
+    return most;
+}
+
+/* The pairs with one bit of a bitmap the other way, if that makes all fit. */
+static bool find_bit(struct index *x)
+{
+    uint64_t left = REPAIR_TRIES_MAX;
+    for (size_t i = 0; x->r->failed == 0 && i < x->leaf_count; i++)
+        for (unsigned s = i == 0 ? 1 : 0; s < TREE_LEAF_SLOTS && left > x->pair_count + 1; s++) {
+            struct pm_tree_leaf *leaf = leaf_at(x, x->leaves[i]);
+            left -= x->pair_count + 1;
+            media_store64(&x->r->media, &leaf->bitmap, leaf->bitmap ^ 1ull << s);
+            read_pairs(x, true);
+            if (!x->wrong && wrong_fingerprints(x) == 0 && pairs_cover(x))
+                return true;
+            media_store64(&x->r->media, &leaf->bitmap, leaf->bitmap ^ 1ull << s);
+        }
+    return false;
+}
+
+static void refuse_elsewhere(struct index *x)
+{
+    for (size_t i = 0; i < x->leaf_count; i++) {
+        const struct pm_tree_leaf *leaf = leaf_at(x, x->leaves[i]);
+        for (unsigned s = i == 0 ? 1 : 0; s < TREE_LEAF_SLOTS; s++)
+            if ((leaf->bitmap >> s & 1) != 0 && !may_hold(x, leaf->entry[s].key) && is_elsewhere(x, leaf, s)) {
+                repair_refuse(x->r,
+                              POOL_FILE_NAME ": block index %u has blocks in slot %llu, which the segment table does "
+                                             "not give to it; restore the file from a backup",
+                              x->number, (unsigned long long)(leaf->entry[s].key >> x->r->manager.shift));
+                return;
+            }
+    }
+}
+
+/* Is one of the damaged pairs, by its fingerprint, that of the block at off? */
+static bool is_bad_pair(const struct index *x, pa_off off)
+{
+    for (size_t i = 0; i < x->leaf_count; i++) {
+        const struct pm_tree_leaf *leaf = leaf_at(x, x->leaves[i]);
+        for (unsigned s = 0; s < TREE_LEAF_SLOTS; s++)
+            if ((leaf->bitmap >> s & 1) != 0 && (!has_fingerprint(leaf, s) || !may_hold(x, leaf->entry[s].key)) &&
+                (uint8_t)(leaf->fingerprint[s / 8] >> (8 * (s % 8))) == tree_fingerprint(off))
+                return true;
+    }
+    return false;
+}
+
+static void refuse_at(struct index *x, pa_off off)
+{
+    pa_pptr p = manager_pptr(&x->r->manager, off);
+    repair_refuse(
+        x->r,
+        "block index %u: nothing tells where the block before segment %llu offset %llu ends; restore the pool "
+        "from a backup",
+        x->number, (unsigned long long)p.segment, (unsigned long long)p.offset);
 }
 
 /* Add a pair, merged with the one before it if both are free. */
@@ -359,38 +455,56 @@ static void append(struct index *x, const struct repair_pair *p, pa_off begin)
     last->state = last->state == BIG_HOLE || p->state == BIG_HOLE ? BIG_HOLE : BIG_FREE;
 }
 
-/* Cover one segment from its pairs, which are sorted. Returns the pages that had none. */
+/* Cover one segment from its pairs, which are sorted. A gap is where a damaged pair was; if no such pair is known, the block before it may
+ * reach into it, and if two pairs overlap, one of them has a wrong end. Returns the pages that had no pair. */
 static uint64_t cover(struct index *x, const struct repair_pair *old, size_t n, pa_off begin)
 {
     pa_off next = begin, end = segment_end(x, begin);
     uint64_t made = 0;
-    for (size_t i = 0; next < end;) {
+    for (size_t i = 0; next < end && x->r->refused == 0;) {
         pa_off key = i < n ? old[i].key : end;
         if (key > next) {
             struct repair_pair gap = {next, (uint32_t)((key - next) >> BIG_PAGE_SHIFT), BIG_USED};
+            if (i > 0 && old[i - 1].state == BIG_USED && !is_bad_pair(x, next))
+                refuse_at(x, next);
             append(x, &gap, begin);
             made += gap.pages;
             next = key;
+            continue;
         }
-        if (i < n) {
-            struct repair_pair p = old[i];
-            i = fit(old, n, i, end, &p);
-            append(x, &p, begin);
-            next = p.key + ((pa_off)p.pages << BIG_PAGE_SHIFT);
+        struct repair_pair p = old[i++];
+        pa_off limit = i < n ? old[i].key : end;
+        if (p.pages == 0 && x->bad == 1)
+            p.pages = (uint32_t)((limit - p.key) >> BIG_PAGE_SHIFT);
+        if (p.key < next || p.pages == 0 || p.key + ((pa_off)p.pages << BIG_PAGE_SHIFT) > limit) {
+            refuse_at(x, limit);
+            return made;
         }
+        if (!x->exact)
+            p.state = BIG_USED;
+        append(x, &p, begin);
+        next = p.key + ((pa_off)p.pages << BIG_PAGE_SHIFT);
     }
     return made;
 }
 
-/* All pairs anew, segment by segment; a segment without pairs is free, unless some were lost. */
+/* Does a leaf show no pair, as one does whose first line is gone? */
+static bool has_empty_leaf(const struct index *x)
+{
+    for (size_t i = 0; i < x->leaf_count; i++)
+        if (leaf_at(x, x->leaves[i])->bitmap == 0)
+            return true;
+    return false;
+}
+
+/* All pairs anew, segment by segment; a segment without pairs is free, unless some may be lost. */
 static void cover_all(struct index *x)
 {
     struct repair_pair *old = x->pairs;
     size_t n = x->pair_count, at = 0;
     uint64_t made = 0;
     const struct manager *m = &x->r->manager;
-    if (n > 1)
-        qsort(old, n, sizeof *old, pair_order);
+    bool doubtful = !x->exact || x->lost || has_empty_leaf(x);
     x->pairs = NULL;
     x->pair_count = x->pair_capacity = 0;
     for (uint32_t slot = 0; slot < m->slots; slot++) {
@@ -400,16 +514,18 @@ static void cover_all(struct index *x)
             at++;
         const struct segment *s = manager_segment(m, slot);
         bool mine = repair_is_kind(s, SEGMENT_KIND_BIG) && atomic_load(&s->owner) == x->number;
-        if (at > first || (mine && x->lost)) {
+        if (at > first || (mine && doubtful)) {
             adopt(x, begin);
             made += cover(x, at > first ? old + first : NULL, at - first, begin);
         }
     }
     free(old);
+    if (x->r->refused != 0)
+        return;
     repair_did(x->r,
-               "block index %u was rebuilt from its leaves; %llu bytes without a pair are made used, those that were "
+               "block index %u was rebuilt from its leaves; %s%llu bytes without a pair are made used, those that were "
                "free leak",
-               x->number, (unsigned long long)(made << BIG_PAGE_SHIFT));
+               x->number, x->exact ? "" : "its free space and ", (unsigned long long)(made << BIG_PAGE_SHIFT));
 }
 
 /* --- writing -------------------------------------------------------------------------------------------------------------- */
@@ -465,18 +581,27 @@ static void write_header(struct index *x)
 static void rebuild(struct index *x)
 {
     walk(x);
-    for (size_t i = 0; i < x->leaf_count; i++)
-        read_leaf(x, i);
+    refuse_elsewhere(x);
+    read_pairs(x, false);
+    uint64_t ahead = ahead_by(x);
+    if (ahead > 1)
+        repair_refuse(x->r,
+                      "block index %u is newer than all lanes by %llu entries, which are lost; restore the pool from a "
+                      "backup",
+                      x->number, (unsigned long long)ahead);
+    x->exact = ahead == 0 && ((!x->wrong && wrong_fingerprints(x) <= 1 && pairs_cover(x)) || find_bit(x));
+    if (!x->exact)
+        read_pairs(x, true);
     cover_all(x);
     size_t at = 0;
-    for (size_t i = 0; x->r->failed == 0 && i < x->leaf_count; i++) {
+    for (size_t i = 0; x->r->failed == 0 && x->r->refused == 0 && i < x->leaf_count; i++) {
         uint64_t high = i + 1 < x->leaf_count ? x->lows[i + 1] : UINT64_MAX;
         size_t first = at;
         while (at < x->pair_count && x->pairs[at].key <= high)
             at++;
         write_leaf(x, i, at == first ? NULL : x->pairs + first, at - first);
     }
-    if (x->r->failed == 0)
+    if (x->r->failed == 0 && x->r->refused == 0)
         write_header(x);
 }
 
@@ -605,10 +730,12 @@ void repair_indexes(struct repair *r)
         struct index x = {.r = r, .number = number, .off = off};
         x.header = (struct pm_tree_header *)(r->manager.base + off);
         if (is_sound(&x)) {
+            r->sound_indexes++;
             for (size_t i = 0; i < x.pair_count; i++)
                 adopt(&x, x.pairs[i].key);
         } else {
             rebuild(&x);
+            r->doubtful_indexes += !x.exact || x.lost;
         }
         keep_pairs(&x);
         index_free(&x);

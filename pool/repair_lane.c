@@ -17,6 +17,7 @@
 #include "recovery/recovery.h"
 
 #define LSN_TRIES 65536u
+#define LOST_PART 8u /* more than this part of a ring damaged: refused */
 
 /* --- what entries tell ---------------------------------------------------------------------------------------------------- */
 
@@ -256,6 +257,34 @@ static bool has_big_segments(const struct repair *r, uint32_t lane)
 
 /* --- a ring --------------------------------------------------------------------------------------------------------------- */
 
+/* So many lost entries may hide anything, newer ones than all that are left too. */
+static bool too_many(struct repair *r, uint32_t lane)
+{
+    uint32_t entries = r->manager.geometry.lane_entries, lost = 0;
+    const struct pm_lane_entry *ring = recovery_ring(&r->manager, lane);
+    for (uint32_t i = 0; i < entries; i++)
+        lost += !lane_entry_is_valid(&ring[i]) && !lane_entry_is_empty(&ring[i]);
+    return lost > entries / LOST_PART;
+}
+
+/* The entry after the newest may be torn. If the next one is damaged too, both may be newer than what looks like the newest. */
+static bool end_is_lost(const struct pm_lane_entry *ring, uint32_t entries, uint32_t newest, bool went_round)
+{
+    const struct pm_lane_entry *a = &ring[(newest + 1) & (entries - 1)], *b = &ring[(newest + 2) & (entries - 1)];
+    if (lane_entry_is_valid(a) || lane_entry_is_valid(b))
+        return false;
+    return went_round || (!lane_entry_is_empty(a) && !lane_entry_is_empty(b));
+}
+
+static void refuse_lane(struct repair *r, uint32_t lane)
+{
+    repair_refuse(r,
+                  POOL_FILE_NAME
+                  ": so much of lane %u is damaged that its newest entries may be lost; restore the pool "
+                  "from a backup",
+                  lane);
+}
+
 static void lose(struct repair *r, uint32_t lane, uint32_t index, const struct gap *g,
                  const struct pm_lane_entry *before, const struct pm_lane_entry *after)
 {
@@ -275,7 +304,11 @@ static void lose(struct repair *r, uint32_t lane, uint32_t index, const struct g
         bool no_allocation = after != NULL && after->op != LANE_OP_DONE;
         loss = no_allocation ? "it was no allocation; a block that it freed may stay allocated"
                              : "it may have been an allocation; blocks that may be it are made used";
-        if (!no_allocation && r->seal[lane] < g->below)
+        if (!no_allocation && r->seal[lane] != 0) { /* a slab may have got several blocks */
+            refuse_lane(r, lane);
+            return;
+        }
+        if (!no_allocation)
             r->seal[lane] = g->below;
     }
     done.checksum = lane_entry_checksum(&done);
@@ -361,11 +394,20 @@ static void fix_ring(struct repair *r, uint32_t lane)
             lsn = ring[i].lsn;
             newest = i;
         }
+    bool lost = too_many(r, lane);
+    if (lost || (newest == entries && end_is_lost(ring, entries, entries - 1, false))) {
+        refuse_lane(r, lane);
+        return;
+    }
     if (newest == entries) {
         clear_unwritten(r, lane, 1);
         return;
     }
     uint32_t written = written_of(ring, entries, newest);
+    if (end_is_lost(ring, entries, newest, written == entries)) {
+        refuse_lane(r, lane);
+        return;
+    }
     if (written < entries)
         clear_unwritten(r, lane, newest + 2);
     /* The oldest first, so that those that are found or replaced are the next ones' neighbours. The oldest of a ring that went round
@@ -393,6 +435,7 @@ void repair_lanes(struct repair *r)
         else if (scan.lsn > r->lsn)
             r->lsn = scan.lsn;
     }
+    r->lanes_lsn = r->lsn;
 }
 
 /* A line's LSN above every lane's would shut out the next changes of that line. The newest entry of a lane that is DONE, or the first of

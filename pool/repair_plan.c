@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "pmem/file_copy.h"
 #include "pool/repair.h"
+#include "segment/members.h"
 
 /* --- the report ----------------------------------------------------------------------------------------------------------- */
 
@@ -88,6 +89,14 @@ void repair_patch_file(struct repair *r, const char *name, uint64_t offset, cons
     r->patch_count++;
 }
 
+void repair_make_file(struct repair *r, const char *name, const void *bytes, size_t size)
+{
+    size_t before = r->patch_count;
+    repair_patch_file(r, name, 0, bytes, size);
+    if (r->patch_count > before)
+        r->patches[before].whole = true;
+}
+
 void repair_patch(struct repair *r, void *address, const void *bytes, size_t size)
 {
     const struct manager *m = &r->manager;
@@ -162,16 +171,21 @@ static int back_up_file(struct repair *r, struct dir *backup, struct repair_patc
 {
     struct file in = {.fd = -1}, out = {.fd = -1};
     const char *name = patches[0]->name;
+    bool whole = strcmp(name, POOL_FILE_NAME) == 0 || patches[0]->whole;
     int code = file_open(&r->dir, &in, name);
+    if (code == PA_ENOENT && patches[0]->whole)
+        return 0; /* it is made anew because it is missing */
     if (code == 0)
         code = file_create(backup, &out, name, in.size, true);
-    if (code == 0 && strcmp(name, POOL_FILE_NAME) == 0)
+    if (code == 0 && whole)
         code = copy_range(r, &in, backup, &out, 0, in.size);
     else
         for (size_t i = 0; code == 0 && i < n; i++)
             code = copy_range(r, &in, backup, &out, patches[i]->offset, patches[i]->offset + patches[i]->size);
     if (code == 0)
         code = file_sync(backup, &out);
+    if (code == 0 && strchr(name, '/') != NULL)
+        code = dir_sync_of(backup, name);
     file_close(&r->dir, &in);
     file_close(backup, &out);
     return code;
@@ -218,6 +232,22 @@ static int make_backup_dir(const char *parent, const struct file_hooks *hooks, s
     return error_set(PA_EEXIST, "%s holds too many backups of the same second; try again", parent);
 }
 
+/* Places for what comes from further directories. Their names are durable. */
+static int make_parts(const struct repair *r, const struct dir *backup, const struct file_hooks *hooks)
+{
+    int code = 0;
+    for (uint32_t k = 1; code == 0 && k <= r->directories; k++) {
+        char path[4096 + 32], name[32];
+        struct dir part;
+        members_dir_name(name, k);
+        snprintf(path, sizeof path, "%s/%s", backup->path, name);
+        code = dir_open(&part, path, true, false, hooks);
+        if (code == 0)
+            dir_close(&part);
+    }
+    return code;
+}
+
 static int open_backup(struct repair *r, const char *backup_dir, const struct file_hooks *hooks, struct dir *ret)
 {
     struct dir parent;
@@ -227,6 +257,8 @@ static int open_backup(struct repair *r, const char *backup_dir, const struct fi
     code = make_backup_dir(parent.path, hooks, ret);
     if (code == 0) {
         code = dir_sync(&parent); /* the copies are of no use without their directory's name */
+        if (code == 0)
+            code = make_parts(r, ret, hooks);
         if (code != 0)
             dir_close(ret);
     }
@@ -246,7 +278,12 @@ struct redo_header {
 struct redo_record {
     char name[REPAIR_NAME_BYTES];
     uint64_t offset;
-    uint32_t size, move; /* size bytes follow; move: into the backup directory, size is 0 */
+    uint32_t size, what; /* size bytes follow; enum redo_what */
+};
+enum redo_what {
+    REDO_PATCH,
+    REDO_MOVE, /* into the backup directory, size is 0 */
+    REDO_MAKE  /* the whole file */
 };
 
 static size_t redo_bytes(const struct repair *r)
@@ -257,9 +294,10 @@ static size_t redo_bytes(const struct repair *r)
     return n;
 }
 
-static char *put_record(char *to, const char *name, uint64_t offset, uint32_t size, bool move, const void *bytes)
+static char *put_record(char *to, const char *name, uint64_t offset, uint32_t size, enum redo_what what,
+                        const void *bytes)
 {
-    struct redo_record record = {.offset = offset, .size = size, .move = move};
+    struct redo_record record = {.offset = offset, .size = size, .what = what};
     snprintf(record.name, sizeof record.name, "%s", name);
     memcpy(to, &record, sizeof record);
     if (size != 0)
@@ -285,9 +323,10 @@ static char *make_redo(const struct repair *r, const char *backup, size_t *ret_b
     snprintf(h->backup, sizeof h->backup, "%s", backup);
     char *to = redo + sizeof *h;
     for (size_t i = 0; i < r->patch_count; i++)
-        to = put_record(to, r->patches[i].name, r->patches[i].offset, r->patches[i].size, false, r->patches[i].bytes);
+        to = put_record(to, r->patches[i].name, r->patches[i].offset, r->patches[i].size,
+                        r->patches[i].whole ? REDO_MAKE : REDO_PATCH, r->patches[i].bytes);
     for (size_t i = 0; i < r->move_count; i++)
-        to = put_record(to, r->moves[i], 0, 0, true, NULL);
+        to = put_record(to, r->moves[i], 0, 0, REDO_MOVE, NULL);
     h->checksum = redo_checksum(redo, bytes);
     *ret_bytes = bytes;
     return redo;
@@ -309,6 +348,15 @@ static int write_redo(struct repair *r, const char *redo, size_t bytes)
     return code;
 }
 
+/* In the pool's directory, or in a further one. */
+static bool is_name(const char *name)
+{
+    unsigned number;
+    const char *slash = strchr(name, '/');
+    return slash == NULL ||
+           (sscanf(name, "dir-%2u/", &number) == 1 && strchr(slash + 1, '/') == NULL && slash[1] != '.');
+}
+
 /* Everything that the checksum does not promise: it was written by this code, so only sizes are looked at. */
 static bool redo_is_valid(const char *redo, size_t bytes)
 {
@@ -323,7 +371,7 @@ static bool redo_is_valid(const char *redo, size_t bytes)
             return false;
         memcpy(&record, redo + at, sizeof record);
         at += sizeof record;
-        if (record.size > bytes - at || memchr(record.name, 0, sizeof record.name) == NULL || strchr(record.name, '/'))
+        if (record.size > bytes - at || memchr(record.name, 0, sizeof record.name) == NULL || !is_name(record.name))
             return false;
         at += record.size;
     }
@@ -378,6 +426,24 @@ static int write_record(struct repair *r, struct file *f, const struct redo_reco
     return code;
 }
 
+static int make_record(struct repair *r, const struct redo_record *record, const char *bytes)
+{
+    struct file f = {.fd = -1};
+    char fresh[REPAIR_NAME_BYTES + 4];
+    snprintf(fresh, sizeof fresh, "%s.new", record->name);
+    int code = dir_unlink(&r->dir, fresh, false);
+    if (code == 0)
+        code = file_create(&r->dir, &f, fresh, record->size, true);
+    if (code == 0)
+        code = file_write(&r->dir, &f, 0, bytes, record->size);
+    if (code == 0)
+        code = file_sync(&r->dir, &f); /* before it has its name */
+    file_close(&r->dir, &f);
+    if (code == 0)
+        code = dir_rename(&r->dir, fresh, record->name);
+    return code == 0 ? dir_sync_of(&r->dir, record->name) : code;
+}
+
 static int carry_out(struct repair *r, const char *redo, struct dir *backup)
 {
     const struct redo_header *h = (const struct redo_header *)redo;
@@ -388,7 +454,11 @@ static int carry_out(struct repair *r, const char *redo, struct dir *backup)
         struct redo_record record;
         memcpy(&record, redo + at, sizeof record);
         at += sizeof record;
-        code = record.move ? dir_move(&r->dir, backup, record.name) : write_record(r, &f, &record, redo + at);
+        if (record.what == REDO_PATCH)
+            code = write_record(r, &f, &record, redo + at);
+        else
+            code =
+                record.what == REDO_MOVE ? dir_move(&r->dir, backup, record.name) : make_record(r, &record, redo + at);
         at += record.size;
     }
     if (code == 0 && f.fd >= 0)

@@ -144,6 +144,7 @@ static void fix_slab(struct repair *r, struct segment *s, uint32_t slab)
         else
             sealed += seal(r, &p, (unsigned)class_index);
     }
+    r->suspect[s->slot] |= sealed != 0;
     if (sealed != 0)
         repair_did(
             r, "%s: metadata of slab %u were damaged; %u blocks of %u bytes are made used, those that were free leak",
@@ -197,11 +198,13 @@ static void fix_for_entry(struct repair *r, const struct pm_lane_entry *e)
             return;
         }
     }
-    if (r->entries_fixed != 0) { /* then nothing tells which of the two is wrong */
+    /* An entry that was restored may be what is wrong; and of a slab that had two classes, nothing tells which it has. */
+    if (r->entries_fixed != 0 || repair_lane_class(r, s->slot, at.slab) != (int)class_index) {
         repair_refuse(r, "%s", pa_errormsg());
         return;
     }
     uint32_t sealed = 0;
+    r->suspect[s->slot] = true;
     for (uint32_t i = 0; i < small_class_lines(class_index); i++) {
         struct place other = {s, at.slab, i};
         if (i == at.line || !is_line_of(line_at(&other), &other, class_index))
@@ -290,6 +293,23 @@ static void seal_segments(struct repair *r)
 
 /* --- all ------------------------------------------------------------------------------------------------------------------ */
 
+/* Slabs are formatted from the lowest on. Beside lines that are lost, one that looks as if it never was may have lost its own. */
+static void refuse_lost_slabs(struct repair *r, const struct segment *s)
+{
+    bool formatted = false;
+    for (uint32_t k = small_slabs_of(r->manager.geometry.segment_size); k-- > 0;) {
+        if (repair_lines(s, k)->lsn != 0)
+            formatted = true;
+        else if (formatted) {
+            repair_refuse(r,
+                          "%s: metadata are lost, and those of slab %u look as if it had never been used, though later "
+                          "ones were; restore the file from a backup",
+                          s->file.name, k);
+            return;
+        }
+    }
+}
+
 static void fix_segment(struct repair *r, struct segment *s, uint64_t *highest)
 {
     for (uint32_t k = 0; r->failed == 0 && k < small_slabs_of(r->manager.geometry.segment_size); k++) {
@@ -306,6 +326,53 @@ static void fix_segment(struct repair *r, struct segment *s, uint64_t *highest)
             if (lines[i].lsn > *highest && slab_line_is_valid(&lines[i], k, i))
                 *highest = lines[i].lsn;
     }
+    if (r->suspect[s->slot] && repair_is_kind(s, SEGMENT_KIND_SMALL))
+        refuse_lost_slabs(r, s);
+}
+
+/* A line ahead of all lanes shows that the newest entry of one is lost. If that was a free, its owner pointer may still name the block; so
+ * what is free in the line becomes used. */
+static void seal_if_ahead(struct repair *r, const struct place *p, unsigned class_index)
+{
+    uint32_t before = used_in(line_at(p));
+    uint32_t made = class_index < SMALL_CLASSES ? seal(r, p, class_index) - before : 0;
+    if (made != 0)
+        repair_did(r,
+                   "%s: the newest entry of a lane is lost; %u free blocks of slab %u that it may have been about are "
+                   "made used",
+                   p->s->file.name, made, p->slab);
+}
+
+static void seal_lines_ahead(struct repair *r, struct segment *s, uint64_t *highest)
+{
+    for (uint32_t k = 0; r->failed == 0 && k < small_slabs_of(r->manager.geometry.segment_size); k++) {
+        unsigned class_index = slab_line_class(repair_lines(s, k));
+        for (uint32_t i = 0; class_index < SMALL_CLASS_TAGS && i < small_class_lines(class_index); i++) {
+            struct place p = {s, k, i};
+            if (line_at(&p)->lsn <= r->lanes_lsn || !is_line_of(line_at(&p), &p, class_index))
+                continue;
+            if (line_at(&p)->lsn > *highest)
+                *highest = line_at(&p)->lsn;
+            seal_if_ahead(r, &p, class_index);
+        }
+    }
+}
+
+/* More than the one entry that a line can show to be lost may be so: then allocations are lost of which no line tells. */
+static void fix_lines_ahead(struct repair *r)
+{
+    uint64_t highest = r->lanes_lsn;
+    for (uint32_t slot = 0; slot < r->manager.slots; slot++) {
+        struct segment *s = manager_segment(&r->manager, slot);
+        if (repair_is_kind(s, SEGMENT_KIND_SMALL))
+            seal_lines_ahead(r, s, &highest);
+    }
+    if (highest > r->lanes_lsn + 1)
+        repair_refuse(r,
+                      POOL_FILE_NAME ": lines on the media are newer than all lanes by %llu entries, which are lost; "
+                                     "restore the pool from a backup",
+                      (unsigned long long)(highest - r->lanes_lsn));
+    repair_raise_lsn(r, highest);
 }
 
 void repair_slabs(struct repair *r)
@@ -320,6 +387,7 @@ void repair_slabs(struct repair *r)
         if (segment_is_present(s) && atomic_load(&s->kind) != SEGMENT_KIND_HUGE)
             fix_segment(r, s, &highest);
     }
+    fix_lines_ahead(r);
     repair_raise_lsn(r, highest);
     replay(r, true);
 }

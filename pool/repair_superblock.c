@@ -4,9 +4,9 @@
  * bits of checksum, and at most some hundred thousand values to try.
  */
 #include "pool/repair.h"
-#include "segment/members.h"
 
 #include "base/error.h"
+#include "segment/members.h"
 
 #define AT_MOST(n)   ((n) < REPAIR_TRIES_MAX ? (n) : REPAIR_TRIES_MAX)
 #define MAX_MIB      AT_MOST(1ull << 24) /* max_size is tried in MiB, to 16 TiB */
@@ -20,6 +20,7 @@ static bool fits(const struct pm_superblock *s)
 /* The pool's identity and segment size as the header of a segment file tells them. */
 struct witness {
     struct repair *r;
+    uint32_t directory; /* that is being looked at */
     struct pm_segment_header header;
     bool found;
 };
@@ -30,9 +31,14 @@ static int visit_file(const char *name, void *arg)
     uint32_t slot;
     struct file f;
     bool huge;
+    char full[64];
     if (!members_parse(name, &huge, &slot))
         return 0;
-    int code = file_open(&w->r->view_dir, &f, name);
+    if (w->directory == 0)
+        snprintf(full, sizeof full, "%.63s", name);
+    else
+        snprintf(full, sizeof full, "dir-%u/%.48s", w->directory, name);
+    int code = file_open(&w->r->view_dir, &f, full);
     if (code != 0)
         return code == PA_ECORRUPT ? 0 : code;
     struct pm_segment_header h;
@@ -45,6 +51,21 @@ static int visit_file(const char *name, void *arg)
     if (code != 0 && code != PA_ECORRUPT)
         return code; /* a witness that cannot be heard is not one that has nothing to say */
     return w->found;
+}
+
+/* How many further directories there are, the superblock may not say any more. */
+static int look_for_witness(struct repair *r, struct witness *w)
+{
+    int code = 0;
+    for (w->directory = 0; code == 0 && w->directory <= PA_DIRS_MAX; w->directory++) {
+        char directory[32];
+        members_dir_name(directory, w->directory);
+        if (w->directory == 0 || dir_has(&r->view_dir, directory))
+            code = dir_foreach_in(&r->view_dir, directory, visit_file, w);
+        if (w->directory != 0 && code < 0)
+            code = 0; /* of what has that name nobody says that it is the pool's */
+    }
+    return code;
 }
 
 /* Fields whose value something else tells. */
@@ -152,7 +173,7 @@ int repair_superblock(struct repair *r, struct pm_superblock *s)
                          r->path, s->version, POOL_FORMAT_VERSION);
     if (s->magic == SUPERBLOCK_MAGIC && s->version == POOL_FORMAT_VERSION && fits(s) && s->file_bytes == file_bytes)
         return 0;
-    code = dir_foreach(&r->view_dir, visit_file, &w);
+    code = look_for_witness(r, &w);
     if (code < 0)
         return code;
     struct pm_superblock found = *s;

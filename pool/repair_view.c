@@ -6,25 +6,51 @@
 #include "pool/repair.h"
 #include "segment/members.h"
 
-/* Number in the name of a segment's or a huge block's file that lies in the right directory. */
-static bool parse_name(const struct pm_superblock *geometry, const char *name, bool *ret_huge, uint32_t *ret_slot)
+/* --- names ---------------------------------------------------------------------------------------------------------------- */
+
+bool repair_parse_name(const struct pm_superblock *geometry, uint32_t directory, const char *name, char ret_name[64],
+                       bool *ret_huge, uint32_t *ret_slot)
 {
     char exact[32];
+    if (directory == 0)
+        snprintf(ret_name, 64, "%.63s", name);
+    else
+        snprintf(ret_name, 64, "dir-%u/%.48s", directory, name);
     if (!members_parse(name, ret_huge, ret_slot))
         return false;
     if (*ret_huge)
         segment_huge_name(exact, geometry, *ret_slot);
     else
         segment_name(exact, geometry, *ret_slot);
-    return strcmp(exact, name) == 0;
+    return strcmp(exact, ret_name) == 0;
+}
+
+/* A walk over all directories. */
+struct names {
+    struct repair *r;
+    uint32_t directory;
+};
+
+static int foreach_name(struct repair *r, int (*visit)(const char *name, void *arg))
+{
+    int code = 0;
+    for (uint32_t k = 0; code == 0 && k <= r->manager.geometry.directories; k++) {
+        struct names names = {r, k};
+        char directory[32];
+        members_dir_name(directory, k);
+        code = dir_foreach_in(&r->view_dir, directory, visit, &names);
+    }
+    return code;
 }
 
 static int note_file(const char *name, void *arg)
 {
-    struct repair *r = arg;
+    const struct names *names = arg;
+    struct repair *r = names->r;
     bool huge;
     uint32_t slot;
-    if (parse_name(&r->manager.geometry, name, &huge, &slot) && slot < r->slots)
+    char full[64];
+    if (repair_parse_name(&r->manager.geometry, names->directory, name, full, &huge, &slot) && slot < r->slots)
         (huge ? r->huge_present : r->segment_present)[slot] = 1;
     return 0;
 }
@@ -47,11 +73,12 @@ static int set_up_manager(struct repair *r, const struct pm_superblock *s)
     r->segment_present = calloc(r->slots, 1);
     r->huge_present = calloc(r->slots, 1);
     r->pending = calloc(r->slots, sizeof *r->pending);
+    r->suspect = calloc(r->slots, sizeof *r->suspect);
     r->seal = calloc(s->lanes, sizeof *r->seal);
     if (m->segments == NULL || r->segment_present == NULL || r->huge_present == NULL || r->pending == NULL ||
-        r->seal == NULL)
+        r->suspect == NULL || r->seal == NULL)
         return error_set(PA_ENOMEM, "no memory to repair %s", r->path);
-    return dir_foreach(&r->view_dir, note_file, r);
+    return foreach_name(r, note_file);
 }
 
 int repair_view_open(struct repair *r)
@@ -65,11 +92,8 @@ int repair_view_open(struct repair *r)
         code = file_is_same(&r->view_dir, &r->view_file, &r->file);
     if (code == 0)
         code = repair_superblock(r, &s);
-    if (code == 0 && s.directories != 0)
-        code = error_set(PA_ENOTSUP,
-                         "the pool in %s has further directories (dir-1 ...); such pools cannot be repaired in this "
-                         "version; restore it from a backup",
-                         r->path);
+    if (code == 0)
+        code = repair_members(r, &s);
     if (code == 0)
         code = dir_reserve(&r->view_dir, (uint64_t)s.slots * s.segment_size,
                            (uint64_t)superblock_own_slots(&s) * s.segment_size, s.segment_size);
@@ -89,10 +113,12 @@ void repair_view_close(struct repair *r)
     free(r->segment_present);
     free(r->huge_present);
     free(r->pending);
+    free(r->suspect);
     free(r->seal);
     free(r->pairs);
     r->segment_present = r->huge_present = NULL;
     r->pending = NULL;
+    r->suspect = NULL;
     r->seal = NULL;
     r->pairs = NULL;
     file_close(&r->view_dir, &r->view_file);
@@ -101,19 +127,48 @@ void repair_view_close(struct repair *r)
 
 /* --- strays --------------------------------------------------------------------------------------------------------------- */
 
+/* A file of this pool whose own slot has none is no stray: it has the wrong name, or lies in the wrong directory. */
+static bool is_misplaced(struct repair *r, const char *full)
+{
+    struct file f;
+    struct pm_segment_header h;
+    if (file_open(&r->view_dir, &f, full) != 0)
+        return false;
+    bool huge = strstr(full, "huge-") != NULL;
+    bool own = file_read(&r->view_dir, &f, 0, &h, sizeof h) == 0 && h.magic == SEGMENT_MAGIC &&
+               h.checksum == segment_header_checksum(&h, huge) && h.slot < r->slots &&
+               memcmp(h.uuid, r->manager.geometry.uuid, sizeof h.uuid) == 0;
+    file_close(&r->view_dir, &f);
+    if (!own || h.slot < r->manager.first_slot || r->manager.table[h.slot] != 0 ||
+        (h.slot < r->manager.slots && segment_is_present(manager_segment(&r->manager, h.slot))))
+        return false;
+    char right[32];
+    if (huge)
+        segment_huge_name(right, &r->manager.geometry, h.slot);
+    else
+        segment_name(right, &r->manager.geometry, h.slot);
+    repair_refuse(r,
+                  "%s is a file of this pool, and its slot %u has none; rename it to %s and repair again, or move it "
+                  "away if it is a copy",
+                  full, h.slot, right);
+    return true;
+}
+
 static int find_stray(const char *name, void *arg)
 {
-    struct repair *r = arg;
+    const struct names *names = arg;
+    struct repair *r = names->r;
     bool huge;
     uint32_t slot;
-    if (strcmp(name, POOL_FILE_NAME_NEW) == 0) {
+    char full[64];
+    if (strcmp(name, POOL_FILE_NAME_NEW) == 0 && names->directory == 0) {
         repair_move(r, name);
         repair_did(r, "%s was left by a creation that was cut off; moved away", name);
         return 0;
     }
     if (!members_parse(name, &huge, &slot)) /* a file of the user's */
         return 0;
-    if (parse_name(&r->manager.geometry, name, &huge, &slot) && slot < r->slots) {
+    if (repair_parse_name(&r->manager.geometry, names->directory, name, full, &huge, &slot) && slot < r->slots) {
         uint64_t word = r->manager.table[slot];
         bool used = slot >= r->manager.first_slot && segment_word_is_valid(word, slot) &&
                     segment_word_state(word) != SEGMENT_STATE_FREE &&
@@ -121,14 +176,16 @@ static int find_stray(const char *name, void *arg)
         if (used || r->pending[slot])
             return 0;
     }
-    repair_move(r, name);
-    repair_did(r, "%s belongs to no slot of the pool; moved away", name);
+    if (is_misplaced(r, full))
+        return 0;
+    repair_move(r, full);
+    repair_did(r, "%s belongs to no slot of the pool; moved away", full);
     return 0;
 }
 
 void repair_find_strays(struct repair *r)
 {
-    int code = dir_foreach(&r->view_dir, find_stray, r);
+    int code = foreach_name(r, find_stray);
     if (code != 0)
         repair_fail(r, code);
 }

@@ -229,13 +229,54 @@ int members_refuse(struct dir *d)
                                  d->path, found.path);
 }
 
-/* --- open ----------------------------------------------------------------------------------------------------------------- */
+/* --- repair --------------------------------------------------------------------------------------------------------------- */
 
 static bool is_member(const struct member *m, const struct pm_superblock *s, uint32_t number)
 {
     return m->head.version == POOL_FORMAT_VERSION && m->head.number == number &&
            m->head.directories == s->directories && memcmp(m->head.uuid, s->uuid, sizeof s->uuid) == 0;
 }
+
+static int stop_at_first(const char *name, void *arg)
+{
+    (void)name;
+    (void)arg;
+    return 1;
+}
+
+enum member_state members_look(struct dir *d, const struct pm_superblock *s, uint32_t number)
+{
+    char link[32], name[64];
+    struct member found;
+    members_dir_name(link, number);
+    snprintf(name, sizeof name, "%s/" MEMBER_FILE_NAME, link);
+    int code = dir_foreach_in(d, link, stop_at_first, NULL);
+    if (code < 0)
+        return MEMBER_NOWHERE;
+    code = read_member(d, name, &found);
+    if (code == PA_ENOENT || code == PA_ECORRUPT)
+        return MEMBER_DAMAGED;
+    if (code != 0)
+        return MEMBER_UNREADABLE;
+    return is_member(&found, s, number) ? MEMBER_SOUND : MEMBER_OF_OTHERS;
+}
+
+int members_content(struct dir *d, const struct pm_superblock *s, uint32_t number, char **ret, size_t *ret_size)
+{
+    struct member *m = malloc(sizeof *m);
+    if (m == NULL)
+        return error_set(PA_ENOMEM, "no memory for the " MEMBER_FILE_NAME " of directory %u", number);
+    int code = describe(d, s, number, m);
+    if (code != 0) {
+        free(m);
+        return code;
+    }
+    *ret = (char *)m;
+    *ret_size = sizeof m->head + m->head.path_bytes;
+    return 0;
+}
+
+/* --- open ----------------------------------------------------------------------------------------------------------------- */
 
 /* Only to a directory that says itself that it is the one. */
 static int lead_link(struct dir *d, const struct pm_superblock *s, uint32_t number, const char *path)
@@ -285,6 +326,8 @@ static int open_one(struct dir *d, const struct pm_superblock *s, uint32_t numbe
 int members_open(struct dir *d, const struct pm_superblock *s, const char *const *dirs)
 {
     int code = 0;
+    if (d->members_known)
+        return 0;
     for (uint32_t k = 1; code == 0 && k <= s->directories; k++)
         code = open_one(d, s, k, dirs != NULL ? dirs[k - 1] : NULL);
     return code;

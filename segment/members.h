@@ -52,6 +52,17 @@ void members_uncreate(struct dir *d, const struct pm_superblock *s);
 int members_open(struct dir *d, const struct pm_superblock *s, const char *const *dirs);
 /** PA_EEXIST if d is a member of a pool. */
 int members_refuse(struct dir *d);
+/** What the link of that number leads to, for repair. */
+enum member_state {
+    MEMBER_SOUND,
+    MEMBER_NOWHERE,   /* no directory */
+    MEMBER_DAMAGED,   /* a directory without a sound member.pa */
+    MEMBER_OF_OTHERS, /* another pool's, or another number's */
+    MEMBER_UNREADABLE /* a system error, whose sentence is set */
+};
+enum member_state members_look(struct dir *d, const struct pm_superblock *s, uint32_t number);
+/** What its member.pa has to hold; the caller frees it. */
+int members_content(struct dir *d, const struct pm_superblock *s, uint32_t number, char **ret, size_t *ret_size);
 /** Make all names in all directories durable. */
 int members_sync(struct dir *d, const struct pm_superblock *s);
 

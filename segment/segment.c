@@ -66,21 +66,33 @@ int segment_header_check(const struct dir *d, const struct file *f, const struct
     return segment_any_header_check(d, f, geometry, slot, false);
 }
 
-bool segment_file_is_own(struct dir *d, const char *name, const struct pm_superblock *geometry, uint32_t slot,
-                         bool huge)
+/* A sound header of another pool or place: the file cannot be meant. */
+static bool is_others(const struct pm_segment_header *h, const struct pm_superblock *geometry, uint32_t slot, bool huge)
+{
+    return h->magic == SEGMENT_MAGIC && h->checksum == segment_header_checksum(h, huge) &&
+           (memcmp(h->uuid, geometry->uuid, sizeof h->uuid) != 0 || h->slot != slot);
+}
+
+enum segment_claim segment_file_claim(struct dir *d, const char *name, const struct pm_superblock *geometry,
+                                      uint32_t slot, bool huge)
 {
     struct file f;
     struct pm_segment_header h;
+    enum segment_claim claim = SEGMENT_CLAIM_NONE;
     if (file_open(d, &f, name) != 0)
-        return false;
-    bool own = false;
+        return claim;
+    bool sized =
+        huge ? f.size >= 2 * HUGE_PAGE_BYTES && f.size % HUGE_PAGE_BYTES == 0 : f.size == geometry->segment_size;
     if (file_read(d, &f, 0, &h, sizeof h) == 0) {
         f.address = &h; /* header_check looks no further */
-        own = segment_any_header_check(d, &f, geometry, slot, huge) == 0;
+        if (segment_any_header_check(d, &f, geometry, slot, huge) == 0)
+            claim = SEGMENT_CLAIM_OWN;
+        else if (sized && !is_others(&h, geometry, slot, huge))
+            claim = SEGMENT_CLAIM_MAYBE;
         f.address = NULL;
     }
     file_close(d, &f);
-    return own;
+    return claim;
 }
 
 void provider_set_word(struct manager *m, struct media_tally *t, uint32_t slot, uint64_t word)

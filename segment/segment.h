@@ -168,9 +168,10 @@ int segment_header_check(const struct dir *d, const struct file *f, const struct
 int segment_any_header_check(const struct dir *d, const struct file *f, const struct pm_superblock *geometry,
                              uint32_t slot, bool huge);
 uint64_t segment_header_checksum(const struct pm_segment_header *h, bool huge);
-/** Has the file a header that says it is this very pool's, in this slot? Opens it and maps nothing. */
-bool segment_file_is_own(struct dir *d, const char *name, const struct pm_superblock *geometry, uint32_t slot,
-                         bool huge);
+/** Whose is the file of that name and slot, by its header? MAYBE: the header is damaged, and the size is right. */
+enum segment_claim { SEGMENT_CLAIM_NONE, SEGMENT_CLAIM_MAYBE, SEGMENT_CLAIM_OWN };
+enum segment_claim segment_file_claim(struct dir *d, const char *name, const struct pm_superblock *geometry,
+                                      uint32_t slot, bool huge);
 /** Of an ordinary segment that is mapped. */
 static inline const struct pm_segment_header *segment_header(const struct segment *s)
 {

@@ -19,149 +19,14 @@
 #include "tests/support/random.h"
 #include "tests/support/run.h"
 #include "tests/support/temp.h"
-
-#define OWNERS   400u
-#define FILLERS  4000u
-#define MAX_SIZE (24ull << 20)
-#define SEGMENT  (1ull << 20)
-
-/* --- a pool with blocks of every kind ------------------------------------------------------------------------------------- */
-
-static struct temp_path dir;
-static struct pm_superblock geometry;
-static pa_pptr owners[OWNERS]; /* what they named when the pool was closed */
-
-static size_t size_of(size_t i)
-{
-    static const size_t sizes[] = {16, 64, 200, 1000, 5000, 16000, 30000, 100000};
-    return i == 0 ? 3u << 20 : sizes[i % 8];
-}
-
-static void pool_fill(pa_pool *pool)
-{
-    struct owners o;
-    CK_OK(owners_open(&o, pool, OWNERS));
-    for (size_t i = 0; i < OWNERS; i++) {
-        if (i % 8 >= 6 && i > 80)
-            continue;
-        CK_OK(pa_allocate(pool, owners_at(&o, i), size_of(i)));
-        block_fill(pa_direct(pool, *owners_at(&o, i)), size_of(i), i);
-    }
-    for (size_t i = 3; i < OWNERS; i += 5)
-        CK_OK(pa_deallocate(pool, owners_at(&o, i)));
-    for (size_t i = 0; i < OWNERS; i++)
-        owners[i] = *owners_at(&o, i);
-}
-
-static pa_pool *pool_make_full(bool close)
-{
-    pa_options options;
-    pa_options_init(&options);
-    options.segment_size = SEGMENT;
-    options.max_size = MAX_SIZE;
-    options.cores = 1;
-    options.layout = "repair";
-    options.flags = PA_NO_BACKGROUND;
-    struct pool_params params = {.lanes = 2, .lane_entries = 64};
-    pa_pool *pool = NULL;
-    dir = temp_new();
-    CK_OK(pool_create_ex(dir.text, &options, &params, &pool));
-    geometry = pool->manager.geometry;
-    pool_fill(pool);
-    if (!close)
-        return pool;
-    CK_OK(pa_close(pool));
-    return NULL;
-}
-
-static pa_pool *pool_open_one(void)
-{
-    pa_options options;
-    pa_options_init(&options);
-    options.cores = 1;
-    options.flags = PA_NO_BACKGROUND;
-    pa_pool *pool = NULL;
-    CK_OK(pa_open(dir.text, &options, &pool));
-    return pool;
-}
-
-/* Pairs of big blocks that are lost beyond recovery: those blocks stay, but nobody knows where they begin. */
-static bool pairs_are_lost;
-
-static void survivors_are_whole(pa_pool *pool, const char *when)
-{
-    struct owners o;
-    CK_OK(owners_open(&o, pool, OWNERS));
-    for (size_t i = 0; i < OWNERS; i++) {
-        pa_pptr p = *owners_at(&o, i);
-        EXPECT(memcmp(&p, &owners[i], sizeof p) == 0, "%s: owner %zu changed", when, i);
-        if (pa_is_null(p))
-            continue;
-        bool lost = pairs_are_lost && (size_of(i) > 16384 || i % 5 == 3) && pa_usable_size(pool, p) == 0;
-        EXPECT(lost || pa_usable_size(pool, p) >= size_of(i), "%s: block %zu is not allocated any more", when, i);
-        EXPECT(block_is(pa_direct(pool, p), size_of(i), i), "%s: block %zu has other contents", when, i);
-    }
-}
-
-static void no_overlap(pa_pool *pool)
-{
-    struct blocks all = {0};
-    CK_OK(blocks_collect(&all, pool));
-    blocks_sort(&all);
-    for (size_t i = 1; i < all.n; i++)
-        EXPECT(all.at[i - 1].off + all.at[i - 1].size <= all.at[i].off, "blocks overlap at %#llx",
-               (unsigned long long)all.at[i].off);
-    blocks_free(&all);
-}
-
-/* Take all that is left, write over it, give it back: whatever was free is nobody else's. */
-static void fill_and_empty(pa_pool *pool)
-{
-    static const size_t sizes[] = {500000, 100000, 30000, 16000, 5000, 1000, 200, 64, 16};
-    pa_pptr holder = PA_NULL, *root = &pool_root_line(pool)->root;
-    (void)holder;
-    pa_pptr *first = pa_direct(pool, *root);
-    pa_pptr *tables = &first[OWNERS_TABLES_MAX - 1];
-    CK_OK(pa_allocate(pool, tables, 12000));
-    pa_pptr *at = pa_direct(pool, *tables);
-    memset(at, 0, 12000);
-    size_t n = 0, most = 12000 / sizeof *at;
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (size_t count = 0; n < most && count < 83; count++) {
-            int code = pa_allocate(pool, &at[n], sizes[k]);
-            if (code == PA_ENOSPC)
-                break;
-            CK_OK(code);
-            memset(pa_direct(pool, at[n]), 0xa5, sizes[k]);
-            n++;
-        }
-    no_overlap(pool);
-    survivors_are_whole(pool, "with the pool full");
-    while (n > 0)
-        CK_OK(pa_deallocate(pool, &at[--n]));
-    CK_OK(pa_deallocate(pool, tables));
-}
+#include "tests/support/wreck.h"
 
 /* --- damage, check, repair ------------------------------------------------------------------------------------------------ */
-
-static struct temp_path file_of(const char *name)
-{
-    return temp_join(dir.text, name);
-}
-
-static void name_of(char name[32], uint64_t slot, bool huge)
-{
-    static const struct pm_superblock plain; /* without further directories */
-    if (huge)
-        segment_huge_name(name, &plain, (uint32_t)slot);
-    else
-        segment_name(name, &plain, (uint32_t)slot);
-}
 
 static void unsound(const char *part)
 {
     char *report = NULL;
-    int code = pa_check(dir.text, &report);
+    int code = pa_check(wreck.dir.text, &report);
     EXPECT(code == PA_ECORRUPT, "pa_check: %s: %s", pa_strerror(code), report);
     EXPECT(strstr(report, part) != NULL, "the report lacks \"%s\": %s", part, report);
     free(report);
@@ -169,38 +34,38 @@ static void unsound(const char *part)
 
 static size_t backups(char (*names)[64], size_t max)
 {
-    return temp_list(dir.text, "repair-", names, max);
+    return temp_list(wreck.dir.text, "repair-", names, max);
 }
 
 /* Repair; the report has part. Then everything is as it was, again after a second repair, which does nothing. */
 static void repaired(const char *part)
 {
     char *report = NULL, names[4][64];
-    int code = pa_repair(dir.text, NULL, &report);
+    int code = pa_repair(wreck.dir.text, NULL, &report);
     EXPECT(code == 0, "pa_repair: %s: %s\n%s", pa_strerror(code), pa_errormsg(), report);
     EXPECT(strstr(report, part) != NULL, "the report lacks \"%s\": %s", part, report);
     free(report);
-    pool_check_sound(dir.text);
+    pool_check_sound(wreck.dir.text);
     size_t kept = backups(names, 4);
     EXPECT(kept == 1, "%zu backups", kept);
-    CK_OK(pa_repair(dir.text, NULL, &report));
+    CK_OK(pa_repair(wreck.dir.text, NULL, &report));
     EXPECT(strstr(report, "repaired:") == NULL, "repaired twice: %s", report);
     free(report);
     EXPECT(backups(names, 4) == 1, "a second backup, of nothing");
-    pa_pool *pool = pool_open_one();
-    survivors_are_whole(pool, "after the repair");
-    no_overlap(pool);
-    fill_and_empty(pool);
-    survivors_are_whole(pool, "at the end");
+    pa_pool *pool = wreck_open();
+    wreck_survives(pool, "after the repair");
+    wreck_no_overlap(pool);
+    wreck_fill_and_empty(pool, wreck_survives);
+    wreck_survives(pool, "at the end");
     CK_OK(pa_close(pool));
-    pool_check_sound(dir.text);
+    pool_check_sound(wreck.dir.text);
 }
 
 static void backup_holds(const char *name, uint64_t offset, const void *bytes, size_t size)
 {
     char names[4][64];
     ck_assert_uint_eq(backups(names, 4), 1);
-    struct temp_path backup = file_of(names[0]), path = temp_join(backup.text, name);
+    struct temp_path backup = wreck_file(names[0]), path = temp_join(backup.text, name);
     size_t length;
     char *data = temp_read_file(path.text, &length);
     EXPECT(length >= offset + size && memcmp(data + offset, bytes, size) == 0, "the backup of %s lacks the old bytes",
@@ -212,28 +77,12 @@ static void backup_holds(const char *name, uint64_t offset, const void *bytes, s
 static void refused(const char *part)
 {
     char *report = NULL;
-    uint64_t before = temp_hash_dir(dir.text);
-    CK_FAILS(pa_repair(dir.text, NULL, &report), PA_ECORRUPT, "cannot be repaired");
+    uint64_t before = temp_hash_dir(wreck.dir.text);
+    CK_FAILS(pa_repair(wreck.dir.text, NULL, &report), PA_ECORRUPT, "cannot be repaired");
     EXPECT(strstr(report, "refused: ") != NULL && strstr(report, part) != NULL, "the report lacks \"%s\": %s", part,
            report);
     free(report);
-    ck_assert_uint_eq(temp_hash_dir(dir.text), before);
-}
-
-static void put(const char *name, uint64_t offset, const void *bytes, size_t size)
-{
-    struct temp_path path = file_of(name);
-    temp_write_at(path.text, offset, bytes, size);
-}
-
-static void get(const char *name, uint64_t offset, void *bytes, size_t size)
-{
-    struct temp_path path = file_of(name);
-    size_t length;
-    char *data = temp_read_file(path.text, &length);
-    ck_assert_uint_ge(length, offset + size);
-    memcpy(bytes, data + offset, size);
-    free(data);
+    ck_assert_uint_eq(temp_hash_dir(wreck.dir.text), before);
 }
 
 /* Replace words by rubbish; keeps what it wrote for backup_holds. */
@@ -242,32 +91,32 @@ static void damage(const char *name, uint64_t offset, size_t words)
 {
     for (size_t i = 0; i < words; i++)
         rubbish[i] = 0xdeadbeef12345678u * (i + 1) + offset;
-    put(name, offset, rubbish, words * 8);
+    wreck_put(name, offset, rubbish, words * 8);
 }
 
 static uint64_t owner_slot(size_t i)
 {
-    return owners[i].segment;
+    return wreck.owners[i].segment;
 }
 
 /* --- superblock ----------------------------------------------------------------------------------------------------------- */
 
 START_TEST(every_word_of_the_superblock)
 {
-    pool_make_full(true);
+    wreck_make(true, 0);
     struct temp_path good = temp_new();
-    temp_copy_dir(dir.text, good.text);
-    for (uint64_t offset = 0; offset < sizeof geometry; offset += 8) {
-        temp_remove(dir.text);
-        temp_copy_dir(good.text, dir.text);
+    temp_copy_dir(wreck.dir.text, good.text);
+    for (uint64_t offset = 0; offset < sizeof wreck.geometry; offset += 8) {
+        temp_remove(wreck.dir.text);
+        temp_copy_dir(good.text, wreck.dir.text);
         if (offset >= 80 && offset < 144) { /* the layout's name: nothing knows it but its checksum */
             char letter = 'X';
             damage("pool.pa", offset, 1);
             unsound("pool.pa");
             refused("superblock");
-            temp_remove(dir.text);
-            temp_copy_dir(good.text, dir.text);
-            put("pool.pa", offset, &letter, 1);
+            temp_remove(wreck.dir.text);
+            temp_copy_dir(good.text, wreck.dir.text);
+            wreck_put("pool.pa", offset, &letter, 1);
             unsound("pool.pa");
             repaired("superblock");
             continue;
@@ -282,7 +131,7 @@ END_TEST
 
 START_TEST(a_superblock_with_two_damaged_words_is_refused)
 {
-    pool_make_full(true);
+    wreck_make(true, 0);
     damage("pool.pa", 16, 8);
     refused("superblock");
 }
@@ -292,7 +141,7 @@ END_TEST
 
 static uint64_t word_offset(uint64_t slot)
 {
-    return geometry.table_offset + slot * 8;
+    return wreck.geometry.table_offset + slot * 8;
 }
 
 START_TEST(table_words_are_rebuilt_from_the_files)
@@ -300,13 +149,13 @@ START_TEST(table_words_are_rebuilt_from_the_files)
     static const uint64_t values[] = {0x1111222233334444u, 0};
     for (size_t owner = 0; owner < 7; owner++) /* a huge, small and big blocks */
         for (size_t v = 0; v < 2; v++) {
-            pool_make_full(true);
-            if (pa_is_null(owners[owner]))
+            wreck_make(true, 0);
+            if (pa_is_null(wreck.owners[owner]))
                 continue;
             uint64_t slot = owner_slot(owner);
-            put("pool.pa", word_offset(slot), &values[v], 8);
+            wreck_put("pool.pa", word_offset(slot), &values[v], 8);
             char *report = NULL;
-            bool harmless = values[v] == 0 && pa_check(dir.text, &report) == 0; /* a note only */
+            bool harmless = values[v] == 0 && pa_check(wreck.dir.text, &report) == 0; /* a note only */
             free(report);
             if (harmless)
                 continue;
@@ -319,8 +168,8 @@ END_TEST
 
 START_TEST(a_damaged_word_without_a_file_becomes_free)
 {
-    pool_make_full(true);
-    damage("pool.pa", word_offset(geometry.slots - 1), 1);
+    wreck_make(true, 0);
+    damage("pool.pa", word_offset(wreck.geometry.slots - 1), 1);
     unsound("table word");
     repaired("made free");
 }
@@ -329,16 +178,16 @@ END_TEST
 START_TEST(a_missing_file_is_refused)
 {
     char name[32];
-    pool_make_full(true);
-    name_of(name, owner_slot(1), false);
-    struct temp_path path = file_of(name);
+    wreck_make(true, 0);
+    wreck_name(name, owner_slot(1), false);
+    struct temp_path path = wreck_file(name);
     temp_remove(path.text);
     unsound(name);
     refused(name);
     uint64_t word;
-    get("pool.pa", word_offset(owner_slot(1)), &word, 8);
+    wreck_get("pool.pa", word_offset(owner_slot(1)), &word, 8);
     word ^= 1u << 20;
-    put("pool.pa", word_offset(owner_slot(1)), &word, 8);
+    wreck_put("pool.pa", word_offset(owner_slot(1)), &word, 8);
     refused("file is missing");
 }
 END_TEST
@@ -346,11 +195,11 @@ END_TEST
 START_TEST(a_file_of_another_pool_is_refused)
 {
     char name[32];
-    pool_make_full(true);
-    struct temp_path first = dir;
-    pool_make_full(true);
-    name_of(name, owner_slot(1), false);
-    struct temp_path from = temp_join(first.text, name), to = file_of(name);
+    wreck_make(true, 0);
+    struct temp_path first = wreck.dir;
+    wreck_make(true, 0);
+    wreck_name(name, owner_slot(1), false);
+    struct temp_path from = temp_join(first.text, name), to = wreck_file(name);
     temp_remove(to.text);
     temp_copy_file(from.text, to.text);
     unsound("another pool");
@@ -363,15 +212,15 @@ START_TEST(every_word_of_a_segment_header)
     char name[32];
     for (size_t owner = 1; owner < 7; owner += 5)
         for (uint64_t offset = 0; offset < 64; offset += 8) {
-            pool_make_full(true);
-            name_of(name, owner_slot(owner), false);
+            wreck_make(true, 0);
+            wreck_name(name, owner_slot(owner), false);
             damage(name, offset, 1);
             unsound(name);
             repaired("header was rebuilt");
             backup_holds(name, offset, rubbish, 8);
         }
-    pool_make_full(true);
-    name_of(name, owner_slot(1), false);
+    wreck_make(true, 0);
+    wreck_name(name, owner_slot(1), false);
     damage(name, 0, 8);
     repaired("header was rebuilt");
 }
@@ -381,15 +230,15 @@ START_TEST(every_word_of_a_huge_header)
 {
     char name[32];
     for (uint64_t offset = 0; offset < 64; offset += 8) {
-        pool_make_full(true);
-        name_of(name, owner_slot(0), true);
+        wreck_make(true, 0);
+        wreck_name(name, owner_slot(0), true);
         if (offset == 48) { /* the extent: one of its three parts at a time */
             for (unsigned part = 0; part < 3; part++) {
                 uint64_t word;
-                pool_make_full(true);
-                get(name, offset, &word, 8);
+                wreck_make(true, 0);
+                wreck_get(name, offset, &word, 8);
                 word ^= part == 0 ? 0x55u : part == 1 ? 0x2ull << 32 : 0x1234ull << 48;
-                put(name, offset, &word, 8);
+                wreck_put(name, offset, &word, 8);
                 unsound(name);
                 repaired("extent was rebuilt");
             }
@@ -400,7 +249,7 @@ START_TEST(every_word_of_a_huge_header)
         repaired("header was rebuilt");
         backup_holds(name, offset, rubbish, 8);
     }
-    pool_make_full(true);
+    wreck_make(true, 0);
     damage(name, 0, 8);
     refused("header is lost");
 }
@@ -410,8 +259,9 @@ END_TEST
 
 START_TEST(strays_are_moved_to_the_backup)
 {
-    pool_make_full(true);
-    struct temp_path a = file_of("segment-0000002f.pa"), b = file_of("huge-00000030.pa"), c = file_of("pool.pa.new");
+    wreck_make(true, 0);
+    struct temp_path a = wreck_file("segment-0000002f.pa"), b = wreck_file("huge-00000030.pa"),
+                     c = wreck_file("pool.pa.new");
     temp_write_file(a.text, "stray a", 7);
     temp_write_file(b.text, "stray b", 7);
     temp_write_file(c.text, "stray c", 7);
@@ -426,10 +276,10 @@ END_TEST
 START_TEST(the_backup_goes_where_it_is_told_to)
 {
     char names[4][64];
-    pool_make_full(true);
-    struct temp_path elsewhere = temp_new(), a = file_of("segment-0000002f.pa");
+    wreck_make(true, 0);
+    struct temp_path elsewhere = temp_new(), a = wreck_file("segment-0000002f.pa");
     temp_write_file(a.text, "stray a", 7);
-    CK_OK(pa_repair(dir.text, elsewhere.text, NULL));
+    CK_OK(pa_repair(wreck.dir.text, elsewhere.text, NULL));
     ck_assert_uint_eq(backups(names, 4), 0);
     ck_assert_uint_eq(temp_list(elsewhere.text, "repair-", names, 4), 1);
     struct temp_path backup = temp_join(elsewhere.text, names[0]),
@@ -440,16 +290,16 @@ END_TEST
 
 START_TEST(nothing_to_do_changes_nothing)
 {
-    pool_make_full(true);
-    uint64_t before = temp_hash_dir(dir.text);
+    wreck_make(true, 0);
+    uint64_t before = temp_hash_dir(wreck.dir.text);
     char *report = NULL;
-    CK_OK(pa_repair(dir.text, NULL, &report));
+    CK_OK(pa_repair(wreck.dir.text, NULL, &report));
     ck_assert_ptr_nonnull(strstr(report, "sound"));
     free(report);
-    ck_assert_uint_eq(temp_hash_dir(dir.text), before);
+    ck_assert_uint_eq(temp_hash_dir(wreck.dir.text), before);
     CK_FAILS(pa_repair("/dev/shm/there-is-no-such-pool", NULL, NULL), PA_ENOENT, NULL);
-    pa_pool *pool = pool_open_one();
-    CK_FAILS(pa_repair(dir.text, NULL, NULL), PA_ELOCKED, NULL);
+    pa_pool *pool = wreck_open();
+    CK_FAILS(pa_repair(wreck.dir.text, NULL, NULL), PA_ELOCKED, NULL);
     CK_OK(pa_close(pool));
 }
 END_TEST
@@ -458,14 +308,14 @@ END_TEST
 
 static uint64_t entry_offset(uint32_t lane, uint32_t entry)
 {
-    return POOL_LANES_OFFSET + ((uint64_t)lane * geometry.lane_entries + entry) * 64;
+    return POOL_LANES_OFFSET + ((uint64_t)lane * wreck.geometry.lane_entries + entry) * 64;
 }
 
 /* Index of the i-th newest entry of lane 0. */
 static uint32_t nth_newest(uint32_t i)
 {
     struct pm_lane_entry ring[64];
-    get("pool.pa", entry_offset(0, 0), ring, sizeof ring);
+    wreck_get("pool.pa", entry_offset(0, 0), ring, sizeof ring);
     struct lane_scan scan;
     CK_OK(lane_scan(ring, 64, 0, &scan));
     return (scan.newest + 64 - i) % 64;
@@ -475,11 +325,11 @@ START_TEST(a_damaged_word_of_an_entry_is_restored)
 {
     for (uint32_t back = 1; back < 50; back += 6)
         for (uint64_t word = 0; word < 8; word++) {
-            pool_make_full(true);
+            wreck_make(true, 0);
             uint64_t offset = entry_offset(0, nth_newest(back)) + word * 8;
             damage("pool.pa", offset, 1);
             char *report = NULL;
-            if (pa_check(dir.text, &report) == PA_ECORRUPT) {
+            if (pa_check(wreck.dir.text, &report) == PA_ECORRUPT) {
                 ck_assert_ptr_nonnull(strstr(report, "lane 0"));
                 repaired("lane 0");
                 backup_holds("pool.pa", offset, rubbish, 8);
@@ -491,7 +341,7 @@ END_TEST
 
 START_TEST(lost_entries_of_a_closed_pool_lose_nothing)
 {
-    pool_make_full(true);
+    wreck_make(true, 0);
     damage("pool.pa", entry_offset(0, nth_newest(7)), 8);
     unsound("lane 0");
     repaired("lane 0");
@@ -500,7 +350,7 @@ END_TEST
 
 START_TEST(rubbish_in_a_lane_that_was_never_used_is_cleared)
 {
-    pool_make_full(true);
+    wreck_make(true, 0);
     damage("pool.pa", entry_offset(1, 9), 8);
     unsound("lane 1");
     repaired("never written");
@@ -510,14 +360,14 @@ END_TEST
 /* The newest entry, a free, is lost, but its slab line is not: the next change would have the same number. */
 START_TEST(a_line_ahead_of_the_logs_gets_a_log_that_is_not_behind)
 {
-    pa_pool *pool = pool_make_full(false);
+    pa_pool *pool = wreck_make(false, 0);
     struct owners o;
-    CK_OK(owners_open(&o, pool, OWNERS));
-    CK_OK(pa_allocate(pool, owners_at(&o, 3), size_of(3))); /* ends with a DONE entry */
-    owners[3] = *owners_at(&o, 3);
-    block_fill(pa_direct(pool, owners[3]), size_of(3), 3);
+    CK_OK(owners_open(&o, pool, WRECK_OWNERS));
+    CK_OK(pa_allocate(pool, owners_at(&o, 3), wreck_size_of(3))); /* ends with a DONE entry */
+    wreck.owners[3] = *owners_at(&o, 3);
+    block_fill(pa_direct(pool, wreck.owners[3]), wreck_size_of(3), 3);
     CK_OK(pa_deallocate(pool, owners_at(&o, 1)));
-    owners[1] = PA_NULL;
+    wreck.owners[1] = PA_NULL;
     pool_abandon(pool);
     damage("pool.pa", entry_offset(0, nth_newest(0)), 8);
     unsound("newer than every log");
@@ -525,60 +375,28 @@ START_TEST(a_line_ahead_of_the_logs_gets_a_log_that_is_not_behind)
 }
 END_TEST
 
-/* A crash that kept the lane and lost what it had changed in place: the slab lines are those of before the last operations. */
-static void crash_and_lose_lines(uint32_t operations, size_t size)
-{
-    pa_pool *pool = pool_make_full(false);
-    struct owners o;
-    CK_OK(owners_open(&o, pool, OWNERS));
-    CK_OK(pa_close(pool));
-    pool = pool_open_one();
-    CK_OK(owners_open(&o, pool, OWNERS));
-    struct temp_path before = temp_new();
-    temp_copy_dir(dir.text, before.text);
-    uint32_t done = 0;
-    for (size_t i = 3; i < OWNERS && done < operations; i += 5, done++) {
-        CK_OK(pa_allocate(pool, owners_at(&o, i), size != 0 ? size : size_of(i)));
-        owners[i] = *owners_at(&o, i);
-        block_fill(pa_direct(pool, owners[i]), size_of(i) < size || size == 0 ? size_of(i) : size, i);
-    }
-    pool_abandon(pool);
-    char names[32][64];
-    size_t n = temp_list(dir.text, "segment-", names, 32);
-    for (size_t i = 0; i < n; i++) { /* the line areas as they were */
-        struct temp_path old = temp_join(before.text, names[i]);
-        size_t length;
-        if (access(old.text, F_OK) != 0)
-            continue;
-        char *data = temp_read_file(old.text, &length);
-        put(names[i], SEGMENT_HEADER_BYTES, data + SEGMENT_HEADER_BYTES,
-            small_first_slab_of(SEGMENT) - SEGMENT_HEADER_BYTES);
-        free(data);
-    }
-}
-
 START_TEST(a_lost_entry_before_lost_lines_never_frees_a_block)
 {
     for (uint32_t back = 1; back < 24; back++) {
-        crash_and_lose_lines(12, 0);
+        wreck_crash(12);
         damage("pool.pa", entry_offset(0, nth_newest(back)), 8);
         unsound("lane 0");
         char *report = NULL;
-        int code = pa_repair(dir.text, NULL, &report);
+        int code = pa_repair(wreck.dir.text, NULL, &report);
         if (code != 0) { /* it may have been a change of a block index */
             EXPECT(code == PA_ECORRUPT && strstr(report, "block index") != NULL, "%s: %s", pa_errormsg(), report);
             free(report);
             continue;
         }
         free(report);
-        pool_check_sound(dir.text);
-        pa_pool *pool = pool_open_one();
-        survivors_are_whole(pool, "after a lost entry");
-        no_overlap(pool);
-        fill_and_empty(pool);
-        survivors_are_whole(pool, "after a lost entry, at the end");
+        pool_check_sound(wreck.dir.text);
+        pa_pool *pool = wreck_open();
+        wreck_survives(pool, "after a lost entry");
+        wreck_no_overlap(pool);
+        wreck_fill_and_empty(pool, wreck_survives);
+        wreck_survives(pool, "after a lost entry, at the end");
         CK_OK(pa_close(pool));
-        pool_check_sound(dir.text);
+        pool_check_sound(wreck.dir.text);
     }
 }
 END_TEST
@@ -587,7 +405,8 @@ END_TEST
 
 static uint64_t line_offset(uint64_t offset_in_segment)
 {
-    return SEGMENT_HEADER_BYTES + (offset_in_segment - small_first_slab_of(SEGMENT)) / SLAB_BYTES * SLAB_META_BYTES;
+    return SEGMENT_HEADER_BYTES +
+           (offset_in_segment - small_first_slab_of(WRECK_SEGMENT)) / SLAB_BYTES * SLAB_META_BYTES;
 }
 
 START_TEST(every_word_of_a_slab_line)
@@ -595,15 +414,15 @@ START_TEST(every_word_of_a_slab_line)
     char name[32];
     for (size_t owner = 1; owner < 6; owner++)
         for (uint64_t word = 0; word < 8; word++) {
-            pool_make_full(true);
-            if (pa_is_null(owners[owner]))
+            wreck_make(true, 0);
+            if (pa_is_null(wreck.owners[owner]))
                 continue;
-            name_of(name, owner_slot(owner), false);
-            uint64_t offset = line_offset(owners[owner].offset) + word * 8;
+            wreck_name(name, owner_slot(owner), false);
+            uint64_t offset = line_offset(wreck.owners[owner].offset) + word * 8;
             damage(name, offset, 1);
             unsound(name);
             char *report = NULL;
-            if (word == 1 && pa_repair(dir.text, NULL, &report) == PA_ECORRUPT) {
+            if (word == 1 && pa_repair(wreck.dir.text, NULL, &report) == PA_ECORRUPT) {
                 EXPECT(strstr(report, "block size") != NULL, "%s", report); /* the class is gone with the tag */
                 free(report);
                 continue;
@@ -621,19 +440,19 @@ START_TEST(one_flipped_bit_of_a_slab_line_leaks_nothing)
 {
     char name[32];
     for (unsigned bit = 0; bit < 512; bit += 37) {
-        pool_make_full(true);
-        pa_pool *pool = pool_open_one();
+        wreck_make(true, 0);
+        pa_pool *pool = wreck_open();
         pa_stats before, after;
         CK_OK(pa_get_stats(pool, &before));
         CK_OK(pa_close(pool));
-        name_of(name, owner_slot(2), false);
-        uint64_t offset = line_offset(owners[2].offset) + bit / 64 * 8, word;
-        get(name, offset, &word, 8);
+        wreck_name(name, owner_slot(2), false);
+        uint64_t offset = line_offset(wreck.owners[2].offset) + bit / 64 * 8, word;
+        wreck_get(name, offset, &word, 8);
         word ^= 1ull << bit % 64;
-        put(name, offset, &word, 8);
+        wreck_put(name, offset, &word, 8);
         unsound(name);
         repaired("restored");
-        pool = pool_open_one();
+        pool = wreck_open();
         CK_OK(pa_get_stats(pool, &after));
         ck_assert_uint_eq(before.allocated_blocks, after.allocated_blocks);
         CK_OK(pa_close(pool));
@@ -647,9 +466,9 @@ END_TEST
 static uint64_t index_place(char name[32], bool *ret_any)
 {
     pa_pptr p;
-    get("pool.pa", superblock_cores_offset(&geometry), &p, sizeof p);
+    wreck_get("pool.pa", superblock_cores_offset(&wreck.geometry), &p, sizeof p);
     *ret_any = !pa_is_null(p);
-    name_of(name, p.segment, false);
+    wreck_name(name, p.segment, false);
     return p.offset;
 }
 
@@ -657,24 +476,28 @@ START_TEST(every_word_of_a_block_index)
 {
     char name[32];
     bool any;
-    pool_make_full(true);
+    wreck_make(true, 0);
     uint64_t at = index_place(name, &any);
     ck_assert(any);
     struct temp_path good = temp_new();
-    temp_copy_dir(dir.text, good.text);
+    temp_copy_dir(wreck.dir.text, good.text);
     unsigned found = 0;
     for (uint64_t offset = 0; offset < TREE_HEADER_BYTES; offset += 8) {
         if (offset >= 128 && offset < 1792 && offset % 320 != 0 && offset % 64 != 16)
             continue;
-        temp_remove(dir.text);
-        temp_copy_dir(good.text, dir.text);
+        temp_remove(wreck.dir.text);
+        temp_copy_dir(good.text, wreck.dir.text);
         damage(name, at + offset, 1);
         char *report = NULL;
-        if (pa_check(dir.text, &report) == PA_ECORRUPT) {
+        if (pa_check(wreck.dir.text, &report) == PA_ECORRUPT) {
             found++;
-            pairs_are_lost = offset == offsetof(struct pm_tree_header, head); /* the bitmap */
-            repaired("block index");
-            backup_holds(name, at + offset, rubbish, 8);
+            if (offset ==
+                offsetof(struct pm_tree_header, head)) { /* the bitmap: which pairs are of today, nothing tells */
+                refused("block index");
+            } else {
+                repaired("block index");
+                backup_holds(name, at + offset, rubbish, 8);
+            }
         }
         free(report);
     }
@@ -686,10 +509,10 @@ START_TEST(a_lost_leaf_of_a_block_index_makes_its_space_used)
 {
     char name[32];
     bool any;
-    pool_make_full(true);
+    wreck_make(true, 0);
     uint64_t at = index_place(name, &any);
     damage(name, at + offsetof(struct pm_tree_header, head) + 64, 80); /* every entry */
-    pairs_are_lost = true;
+    wreck.pairs_are_lost = true;
     unsound("");
     repaired("block index");
 }
@@ -701,32 +524,35 @@ START_TEST(every_word_of_a_leaf_in_the_list)
     char name[32];
     bool any;
     struct owners o;
-    pa_pool *pool = pool_make_full(false);
-    CK_OK(owners_open(&o, pool, OWNERS));
-    for (size_t i = 3; i < OWNERS; i += 5)
-        if (size_of(i) < 16000 && i < 300) {
+    pa_pool *pool = wreck_make(false, 0);
+    CK_OK(owners_open(&o, pool, WRECK_OWNERS));
+    for (size_t i = 3; i < WRECK_OWNERS; i += 5)
+        if (wreck_size_of(i) < 16000 && i < 300) {
             CK_OK(pa_allocate(pool, owners_at(&o, i), 17000 + i * 16));
-            block_fill(pa_direct(pool, *owners_at(&o, i)), size_of(i), i);
-            owners[i] = *owners_at(&o, i);
+            block_fill(pa_direct(pool, *owners_at(&o, i)), wreck_size_of(i), i);
+            wreck.owners[i] = *owners_at(&o, i);
         }
     CK_OK(pa_close(pool));
     uint64_t at = index_place(name, &any), leaf = 0;
-    get(name, at + offsetof(struct pm_tree_header, head) + offsetof(struct pm_tree_leaf, next), &leaf, 8);
+    wreck_get(name, at + offsetof(struct pm_tree_header, head) + offsetof(struct pm_tree_leaf, next), &leaf, 8);
     ck_assert_uint_ne(leaf, 0);
-    name_of(name, leaf / SEGMENT, false);
+    wreck_name(name, leaf / WRECK_SEGMENT, false);
     struct temp_path good = temp_new();
-    temp_copy_dir(dir.text, good.text);
+    temp_copy_dir(wreck.dir.text, good.text);
     unsigned found = 0;
     for (uint64_t offset = 0; offset < 720; offset += offset < 128 || offset >= 640 ? 8 : 56) {
-        temp_remove(dir.text);
-        temp_copy_dir(good.text, dir.text);
-        damage(name, leaf % SEGMENT + offset, 1);
+        temp_remove(wreck.dir.text);
+        temp_copy_dir(good.text, wreck.dir.text);
+        damage(name, leaf % WRECK_SEGMENT + offset, 1);
         char *report = NULL;
-        if (pa_check(dir.text, &report) == PA_ECORRUPT) {
+        if (pa_check(wreck.dir.text, &report) == PA_ECORRUPT) {
             found++;
-            pairs_are_lost = offset == 0; /* the bitmap */
-            repaired("block index");
-            backup_holds(name, leaf % SEGMENT + offset, rubbish, 8);
+            if (offset == 0) { /* the bitmap: which pairs are of today, nothing tells */
+                refused("block index");
+            } else {
+                repaired("block index");
+                backup_holds(name, leaf % WRECK_SEGMENT + offset, rubbish, 8);
+            }
         }
         free(report);
     }
@@ -736,8 +562,8 @@ END_TEST
 
 START_TEST(a_core_line_finds_its_index_again)
 {
-    pool_make_full(true);
-    damage("pool.pa", superblock_cores_offset(&geometry), 2);
+    wreck_make(true, 0);
+    damage("pool.pa", superblock_cores_offset(&wreck.geometry), 2);
     unsound("block index");
     repaired("found again");
 }
@@ -745,8 +571,8 @@ END_TEST
 
 START_TEST(a_damaged_staging_owner_is_cleared)
 {
-    pool_make_full(true);
-    damage("pool.pa", superblock_cores_offset(&geometry) + 16, 2);
+    wreck_make(true, 0);
+    damage("pool.pa", superblock_cores_offset(&wreck.geometry) + 16, 2);
     unsound("staging");
     repaired("staging");
 }
@@ -757,13 +583,13 @@ END_TEST
 START_TEST(every_word_of_the_root_line)
 {
     for (uint64_t word = 0; word < 4; word++) {
-        pool_make_full(true);
+        wreck_make(true, 0);
         damage("pool.pa", POOL_ROOT_OFFSET + word * 8, 1);
         unsound("root line");
         repaired("root line");
         backup_holds("pool.pa", POOL_ROOT_OFFSET + word * 8, rubbish, 8);
     }
-    pool_make_full(true);
+    wreck_make(true, 0);
     damage("pool.pa", POOL_ROOT_OFFSET, 4);
     unsound("root line");
     refused("root line");
@@ -794,38 +620,38 @@ START_TEST(a_repair_that_is_cut_off_anywhere_is_finished_by_the_next)
     char name[32];
     unsigned cuts = 0, half = 0;
     for (int left = 0;; left++, cuts++) {
-        pool_make_full(true);
-        name_of(name, owner_slot(1), false);
+        wreck_make(true, 0);
+        wreck_name(name, owner_slot(1), false);
         damage(name, 0, 1);
         damage("pool.pa", word_offset(owner_slot(6)), 1);
         damage("pool.pa", 0, 1);
-        struct temp_path stray = file_of("segment-0000002f.pa");
+        struct temp_path stray = wreck_file("segment-0000002f.pa");
         temp_write_file(stray.text, "stray a", 7);
         struct cut cut = {.left = left};
         struct file_hooks hooks = {.context = &cut, .before = fail_when_due};
-        int code = pool_repair_ex(dir.text, NULL, &hooks, NULL);
+        int code = pool_repair_ex(wreck.dir.text, NULL, &hooks, NULL);
         bool through = code == 0 && cut.left >= 0;
         EXPECT(code == 0 || code == PA_EIO, "cut %d: %s", left, pa_errormsg());
         pa_pool *pool = NULL;
-        int opened = pa_open(dir.text, NULL, &pool); /* as it was, or refused as half-repaired, or whole */
+        int opened = pa_open(wreck.dir.text, NULL, &pool); /* as it was, or refused as half-repaired, or whole */
         if (opened == 0) {
-            survivors_are_whole(pool, "between");
+            wreck_survives(pool, "between");
             CK_OK(pa_close(pool));
         } else {
             half += strstr(pa_errormsg(), "cut off") != NULL;
         }
         char *report = NULL;
-        code = pa_repair(dir.text, NULL, &report);
+        code = pa_repair(wreck.dir.text, NULL, &report);
         EXPECT(code == 0, "cut %d: %s: %s", left, pa_errormsg(), report);
         free(report);
-        pool_check_sound(dir.text);
-        pool = pool_open_one();
-        survivors_are_whole(pool, "after the second repair");
-        fill_and_empty(pool);
+        pool_check_sound(wreck.dir.text);
+        pool = wreck_open();
+        wreck_survives(pool, "after the second repair");
+        wreck_fill_and_empty(pool, wreck_survives);
         CK_OK(pa_close(pool));
-        struct temp_path redo = file_of("pool.pa.repair");
+        struct temp_path redo = wreck_file("pool.pa.repair");
         ck_assert(access(stray.text, F_OK) != 0 && access(redo.text, F_OK) != 0);
-        temp_remove(dir.text);
+        temp_remove(wreck.dir.text);
         if (through)
             break;
     }
@@ -837,7 +663,7 @@ END_TEST
 static unsigned planned(char **ret_report)
 {
     size_t size = 0;
-    struct repair r = {.path = dir.text, .dir = {.fd = -1}, .file = {.fd = -1}, .view_dir = {.fd = -1}};
+    struct repair r = {.path = wreck.dir.text, .dir = {.fd = -1}, .file = {.fd = -1}, .view_dir = {.fd = -1}};
     r.text = open_memstream(ret_report, &size);
     CK_OK(repair_view_open(&r));
     repair_files(&r);
@@ -858,13 +684,13 @@ static unsigned planned(char **ret_report)
 START_TEST(a_killed_process_leaves_nothing_to_repair)
 {
     struct random r = {run_seed()};
-    pa_pool *pool = pool_make_full(false);
+    pa_pool *pool = wreck_make(false, 0);
     for (unsigned round = 0; round < 60; round++) {
         struct owners o;
-        CK_OK(owners_open(&o, pool, OWNERS));
+        CK_OK(owners_open(&o, pool, WRECK_OWNERS));
         for (unsigned k = 0; k < 40; k++) {
-            size_t i = random_below(&r, OWNERS);
-            int code = pa_is_null(*owners_at(&o, i)) ? pa_allocate(pool, owners_at(&o, i), size_of(i))
+            size_t i = random_below(&r, WRECK_OWNERS);
+            int code = pa_is_null(*owners_at(&o, i)) ? pa_allocate(pool, owners_at(&o, i), wreck_size_of(i))
                        : random_below(&r, 2) == 0    ? pa_deallocate(pool, owners_at(&o, i))
                                                   : pa_reallocate(pool, owners_at(&o, i), 1 + random_below(&r, 90000));
             EXPECT(code == 0 || code == PA_ENOSPC, "%s", pa_errormsg());
@@ -876,80 +702,9 @@ START_TEST(a_killed_process_leaves_nothing_to_repair)
         unsigned n = planned(&report);
         EXPECT(n == 0, "round %u: %s", round, report);
         free(report);
-        pool = pool_open_one();
+        pool = wreck_open();
     }
     CK_OK(pa_close(pool));
-}
-END_TEST
-
-static void damage_at_random(struct random *r, char (*names)[64], size_t n)
-{
-    for (uint64_t k = 1 + random_below(r, 3); k-- > 0;) {
-        bool pool_file = random_below(r, 2) == 0;
-        const char *name = pool_file ? "pool.pa" : names[random_below(r, n)];
-        uint64_t bytes = pool_file ? geometry.table_offset + 40 * 8 : small_first_slab_of(SEGMENT);
-        uint64_t offset = 0, word = 0;
-        for (unsigned tries = 0; word == 0 && tries < 60; tries++) { /* most of the metadata are not in use */
-            offset = random_below(r, bytes / 8) * 8;
-            get(name, offset, &word, 8);
-        }
-        word ^= random_below(r, 2) == 0 ? 1ull << random_below(r, 64) : random_next(r);
-        put(name, offset, &word, 8);
-    }
-}
-
-static void repaired_or_refused(unsigned *repairs, unsigned *refusals, unsigned *harmless)
-{
-    uint64_t before = temp_hash_dir(dir.text);
-    char *report = NULL;
-    int code = pa_repair(dir.text, NULL, &report);
-    EXPECT(code == 0 || code == PA_ECORRUPT, "%s", pa_errormsg());
-    if (code != 0) {
-        ++*refusals;
-        EXPECT(strstr(report, "refused: ") != NULL, "no reason: %s", report);
-        ck_assert_uint_eq(temp_hash_dir(dir.text), before);
-    } else {
-        ++*(strstr(report, "found: ") != NULL ? repairs : harmless);
-        pool_check_sound(dir.text);
-        pa_pool *pool = pool_open_one();
-        survivors_are_whole(pool, report);
-        fill_and_empty(pool);
-        CK_OK(pa_close(pool));
-    }
-    free(report);
-}
-
-static void random_damage(const char *what, uint64_t rounds)
-{
-    struct random r = {
-        run_option("damage", 1)}; /* the same damage each time; longer searches give it and more rounds */
-    unsigned repairs = 0, refusals = 0, harmless = 0;
-    struct temp_path good = temp_new();
-    temp_copy_dir(dir.text, good.text);
-    char names[40][64];
-    size_t n = temp_list(dir.text, "segment-", names, 40);
-    for (uint64_t round = 0; round < rounds; round++) {
-        temp_remove(dir.text);
-        temp_copy_dir(good.text, dir.text);
-        damage_at_random(&r, names, n);
-        repaired_or_refused(&repairs, &refusals, &harmless);
-    }
-    printf("random damage of a %s pool: %u repaired, %u refused, %u harmless\n", what, repairs, refusals, harmless);
-    ck_assert_uint_gt(repairs, 2 * refusals);
-}
-
-/* Damaged words at random: sound and whole afterwards, or refused and unchanged. */
-START_TEST(random_damage_is_repaired_or_refused)
-{
-    pool_make_full(true);
-    random_damage("closed", run_option("rounds", 100));
-}
-END_TEST
-
-START_TEST(random_damage_after_a_crash_is_repaired_or_refused)
-{
-    crash_and_lose_lines(12, 0);
-    random_damage("crashed", run_option("rounds", 100));
 }
 END_TEST
 
@@ -981,8 +736,6 @@ static void add(Suite *s)
     ADD(s, every_word_of_the_root_line, 60);
     ADD(s, a_repair_that_is_cut_off_anywhere_is_finished_by_the_next, 60);
     ADD(s, a_killed_process_leaves_nothing_to_repair, 60);
-    ADD(s, random_damage_is_repaired_or_refused, 120);
-    ADD(s, random_damage_after_a_crash_is_repaired_or_refused, 120);
 }
 
 int main(int argc, char **argv)
