@@ -12,7 +12,9 @@
  * 1 old bytes to the backup directory, syncs  | the copy                | the pool is as it was
  * 2 redo file (checksummed), sync, dir sync   | what is to be done      | the pool is as it was; the next repair begins again
  * 3 superblock's magic = REPAIR, sync         | the decision            | no open succeeds; the next repair goes on with 4
- * 4 patches written, files moved, syncs       | maybe parts, then all   | as 3: writing them again changes nothing
+ * 4 patches written, files made anew (written | maybe parts, then all   | as 3: writing them again changes nothing
+ *   under another name, synced, renamed) or   |                         |
+ *   moved, syncs                              |                         |
  * 5 superblock's magic as it was, sync        | the sound pool          | the next repair removes the redo file
  * 6 redo file removed, dir sync               | the end                 | nothing to do
  *
