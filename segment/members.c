@@ -204,6 +204,19 @@ int members_create(struct dir *d, const struct pm_superblock *s, const char *con
     return code;
 }
 
+/* The link first, durably: one that leads to a directory without a member.pa might be the user's own, and the next creation refuses it. */
+static void uncreate_one(struct dir *d, const char *link)
+{
+    struct dir sub;
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", d->path, link);
+    if (n < 0 || (size_t)n >= sizeof path || dir_open(&sub, path, false, false, d->hooks) != 0)
+        return;
+    if (dir_unlink(d, link, false) == 0 && dir_sync(d) == 0)
+        (void)dir_unlink(&sub, MEMBER_FILE_NAME, false);
+    dir_close(&sub);
+}
+
 void members_uncreate(struct dir *d, const struct pm_superblock *s)
 {
     for (uint32_t k = 1; k <= s->directories; k++) {
@@ -213,8 +226,7 @@ void members_uncreate(struct dir *d, const struct pm_superblock *s)
         snprintf(name, sizeof name, "%s/" MEMBER_FILE_NAME, link);
         if (read_member(d, name, &found) != 0 || memcmp(found.head.uuid, s->uuid, sizeof s->uuid) != 0)
             continue; /* not made by this creation: perhaps the user's own */
-        (void)dir_unlink(d, name, false);
-        (void)dir_unlink(d, link, false);
+        uncreate_one(d, link);
     }
 }
 
