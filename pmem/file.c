@@ -33,7 +33,7 @@ static void hook_after(const struct dir *d, enum file_op op, const char *name, u
                        void *address, const char *site)
 {
     if (d->hooks != NULL && d->hooks->after != NULL)
-        d->hooks->after(d->hooks->context, op, name, offset, size, address, site);
+        d->hooks->after(d->hooks->context, d, op, name, offset, size, address, site);
 }
 
 static bool hook_skip(const struct dir *d, enum file_op op, const char *site)
@@ -55,7 +55,10 @@ static int refuse(const struct dir *d, int error_number, const char *verb, const
  * which a crash cut off here: so its parent is synced too, where that can be done. */
 static int sync_parent(const struct dir *d, bool made)
 {
-    int failure = hook_before(d, FILE_OP_SYNC_DIR, "..", MEDIA_SITE);
+    const char *const site = MEDIA_SITE;
+    if (hook_skip(d, FILE_OP_SYNC_DIR, site))
+        return 0;
+    int failure = hook_before(d, FILE_OP_SYNC_DIR, "..", site);
     if (failure == 0) {
         int parent = (int)AGAIN(openat(d->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         if (parent < 0 || AGAIN(fsync(parent)) != 0)
@@ -63,6 +66,8 @@ static int sync_parent(const struct dir *d, bool made)
         if (parent >= 0)
             close(parent);
     }
+    if (failure == 0)
+        hook_after(d, FILE_OP_SYNC_DIR, "..", 0, 0, NULL, site);
     if (failure == 0 || !made)
         return 0;
     return error_set_errno(failure, "cannot make the new directory %s durable in its parent", d->path);
@@ -84,7 +89,7 @@ int dir_open(struct dir *d, const char *path, bool create, bool read_only, const
     }
     int code = failure == 0 ? 0 : error_set_errno(failure, "cannot open the pool directory %s", path);
     if (code == 0)
-        hook_after(d, FILE_OP_OPEN_DIR, path, 0, 0, NULL, MEDIA_SITE);
+        hook_after(d, FILE_OP_OPEN_DIR, path, 0, made, NULL, MEDIA_SITE);
     if (code == 0 && create)
         code = sync_parent(d, made);
     if (code != 0)
@@ -236,7 +241,7 @@ int dir_link(struct dir *d, const char *target, const char *name)
         failure = errno;
     if (failure != 0)
         return refuse(d, failure, "make the link", name);
-    hook_after(d, FILE_OP_CREATE, fresh, 0, 0, NULL, MEDIA_SITE);
+    hook_after(d, FILE_OP_CREATE, fresh, 0, 0, (void *)target, MEDIA_SITE);
     return dir_rename(d, fresh, name);
 }
 

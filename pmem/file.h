@@ -18,8 +18,8 @@
 #include "pmem/media.h"
 
 enum file_op {
-    FILE_OP_OPEN_DIR,
-    FILE_OP_CREATE, /* file made, 0 bytes, 0600, O_EXCL | O_NOFOLLOW | O_CLOEXEC */
+    FILE_OP_OPEN_DIR, /* after: size = 1 if it was made, 0700, before it was opened */
+    FILE_OP_CREATE, /* file made, 0 bytes, 0600, O_EXCL | O_NOFOLLOW | O_CLOEXEC; or a link; after: address = its target */
     FILE_OP_OPEN,
     FILE_OP_STAT,
     FILE_OP_ALLOCATE, /* space reserved and size set: fallocate, or ftruncate when sparse; detail = size */
@@ -27,8 +27,8 @@ enum file_op {
     FILE_OP_MAP,  /* detail = offset in the file and size of what was mapped */
     FILE_OP_SYNC, /* fsync of the file: its size and allocation */
     FILE_OP_UNLINK,
-    FILE_OP_SYNC_DIR, /* fsync of the directory: names; of its parent, without an `after`, if name is ".." */
-    FILE_OP_RENAME,
+    FILE_OP_SYNC_DIR, /* fsync of the directory, or of the one that name leads to; ".." is its parent */
+    FILE_OP_RENAME,   /* after: address = the new name, absolute if it lies in another directory */
     FILE_OP_LOCK,
     FILE_OP_RESERVE, /* address range */
     FILE_OP_READ,    /* after: address = where the bytes went */
@@ -37,14 +37,16 @@ enum file_op {
     FILE_OP_COUNT
 };
 
+struct dir;
+
 /** A test's seam: injects failures and sees what was done. */
 struct file_hooks {
     void *context;
     /** Before an operation: 0, or the errno value to fail with instead of doing it. NULL = never. */
     int (*before)(void *context, enum file_op op, const char *name, const char *site);
-    /** After an operation succeeded (for MAP: address and size of the mapping). NULL = not wanted. */
-    void (*after)(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                  const char *site);
+    /** After an operation on a name of directory d succeeded (for MAP: address and size of the mapping). NULL = not wanted. */
+    void (*after)(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset, uint64_t size,
+                  void *address, const char *site);
     /** Mutation run: true = report success for this SYNC or SYNC_DIR without doing or announcing it. NULL = never. */
     bool (*skip)(void *context, enum file_op op, const char *site);
 };

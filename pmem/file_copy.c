@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -51,6 +52,17 @@ static int copy_over(struct dir *from, struct dir *to, const char *name)
     return code;
 }
 
+/* Tell the test of a renaming. */
+static void after_move(const struct dir *from, const struct dir *to, const char *name)
+{
+    const struct file_hooks *hooks = from->hooks;
+    char path[PATH_MAX];
+    if (hooks == NULL || hooks->after == NULL)
+        return;
+    snprintf(path, sizeof path, "%s/%s", to->path, name);
+    hooks->after(hooks->context, from, FILE_OP_RENAME, name, 0, 0, path, MEDIA_SITE);
+}
+
 int dir_move(struct dir *from, struct dir *to, const char *name)
 {
     const struct file_hooks *hooks = from->hooks;
@@ -59,6 +71,8 @@ int dir_move(struct dir *from, struct dir *to, const char *name)
     if (failure == 0 && renameat(from->fd, name, to->fd, name) != 0)
         failure = errno;
     int code = 0;
+    if (failure == 0)
+        after_move(from, to, name);
     if (failure == EXDEV)
         code = copy_over(from, to, name);
     else if (failure != 0 && !(failure == ENOENT && faccessat(to->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0))

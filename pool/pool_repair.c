@@ -7,10 +7,10 @@
 
 /* --- pa_check over what the plan would make ------------------------------------------------------------------------------- */
 
-static void lay_over(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                     const char *site)
+static void lay_over(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                     uint64_t size, void *address, const char *site)
 {
-    (void)site;
+    (void)d, (void)site;
     if ((op == FILE_OP_MAP || op == FILE_OP_READ) && address != NULL)
         repair_overlay(context, name, offset, size, address);
 }

@@ -6,7 +6,6 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/thread.h"
-#include "segment/members.h"
 #include "segment/provider.h"
 
 /* --- the table ------------------------------------------------------------------------------------------------------------ */
@@ -166,13 +165,14 @@ static int open_segments(struct manager *m)
 
 /* What a killed process left in caches only, this open has already acted upon; so it must not be lost any more. That is the whole
  * table: the words of slots without a file too, since a deletion goes on from one, and a huge file may cover another. The fence is
- * recovery_run's first. */
+ * recovery_run's first. Further directories need no sync: each name in them is durable before a word, or the pool file, says that
+ * it is there. */
 static int make_open_durable(struct manager *m)
 {
     if (m->media->read_only)
         return 0;
     media_flush(m->media, &m->tally, m->table, m->geometry.slots * sizeof *m->table);
-    return m->media->mode == MEDIA_PROCESS ? 0 : members_sync(m->dir, &m->geometry);
+    return m->media->mode == MEDIA_PROCESS ? 0 : dir_sync(m->dir);
 }
 
 int manager_open(struct manager *m, struct dir *d, struct file *pool_file, const struct media *media,

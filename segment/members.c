@@ -305,11 +305,8 @@ static int lead_link(struct dir *d, const struct pm_superblock *s, uint32_t numb
         code = error_set(PA_EINVAL, "%s is not directory %u of the pool in %s", path, number, d->path);
     if (code == 0)
         code = dir_real_path(&sub, real);
-    if (code == 0 && !d->read_only && !dir_link_is(d, link, real)) {
-        code = dir_link(d, real, link);
-        if (code == 0)
-            code = dir_sync(d);
-    }
+    if (code == 0 && !d->read_only && !dir_link_is(d, link, real))
+        code = dir_link(d, real, link); /* durable with the sync of every open: manager_open */
     dir_close(&sub);
     return code;
 }
@@ -342,17 +339,5 @@ int members_open(struct dir *d, const struct pm_superblock *s, const char *const
         return 0;
     for (uint32_t k = 1; code == 0 && k <= s->directories; k++)
         code = open_one(d, s, k, dirs != NULL ? dirs[k - 1] : NULL);
-    return code;
-}
-
-int members_sync(struct dir *d, const struct pm_superblock *s)
-{
-    int code = dir_sync(d);
-    for (uint32_t k = 1; code == 0 && k <= s->directories; k++) {
-        char name[64];
-        members_dir_name(name, k);
-        strcat(name, "/");
-        code = dir_sync_of(d, name);
-    }
     return code;
 }

@@ -63,7 +63,5 @@ enum member_state {
 enum member_state members_look(struct dir *d, const struct pm_superblock *s, uint32_t number);
 /** What its member.pa has to hold; the caller frees it. */
 int members_content(struct dir *d, const struct pm_superblock *s, uint32_t number, char **ret, size_t *ret_size);
-/** Make all names in all directories durable. */
-int members_sync(struct dir *d, const struct pm_superblock *s);
 
 #endif

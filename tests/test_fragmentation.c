@@ -332,10 +332,10 @@ static void pass_over(void *context, enum media_event event, const void *address
 
 static unsigned segment_syncs;
 
-static void count_syncs(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                        const char *site)
+static void count_syncs(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                        uint64_t size, void *address, const char *site)
 {
-    (void)context, (void)offset, (void)size, (void)address, (void)site;
+    (void)context, (void)d, (void)offset, (void)size, (void)address, (void)site;
     segment_syncs += op == FILE_OP_SYNC && strncmp(name, "segment-", 8) == 0;
 }
 

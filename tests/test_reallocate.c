@@ -294,10 +294,10 @@ static void on_event(void *context, enum media_event event, const void *address,
         judge(context, site);
 }
 
-static void on_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                    const char *site)
+static void on_file(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                    uint64_t size, void *address, const char *site)
 {
-    (void)name, (void)offset, (void)size, (void)address;
+    (void)d, (void)name, (void)offset, (void)size, (void)address;
     if (op == FILE_OP_CREATE || op == FILE_OP_ALLOCATE || op == FILE_OP_PUNCH || op == FILE_OP_UNLINK)
         judge(context, site);
 }

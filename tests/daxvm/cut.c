@@ -121,10 +121,11 @@ static int before_file(void *context, enum file_op op, const char *name, const c
     return 0;
 }
 
-static void after_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                       const char *site)
+static void after_file(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                       uint64_t size, void *address, const char *site)
 {
     (void)context;
+    (void)d;
     (void)offset;
     (void)size;
     (void)address;

@@ -38,12 +38,13 @@ int disk_open(struct disk *d, const char *root)
 {
     memset(d, 0, sizeof *d);
     snprintf(d->root, sizeof d->root, "%s", root);
-    snprintf(d->pool, sizeof d->pool, "%s/pool", root);
+    snprintf(d->tree, sizeof d->tree, "%s/tree", root);
+    snprintf(d->pool, sizeof d->pool, "%s/pool", d->tree);
     char store[256];
     snprintf(store, sizeof store, "%s/store", root);
     for (uint32_t i = 0; i < INODES_MAX; i++)
         d->files[i].fd = -1;
-    if (mkdir(root, 0700) != 0 || mkdir(d->pool, 0700) != 0 || mkdir(store, 0700) != 0)
+    if (mkdir(root, 0700) != 0 || mkdir(d->tree, 0700) != 0 || mkdir(store, 0700) != 0)
         return -1;
     return 0;
 }
@@ -128,7 +129,7 @@ static void revert_lines(struct disk *d, const struct image *image)
     for (size_t i = 0; i < d->touched_count; i++) {
         struct disk_file *f = &d->files[d->touched[i].inode];
         uint64_t at = d->touched[i].line * LINE;
-        if (f->fd >= 0 && !f->resized && at + LINE <= f->size)
+        if (f->fd >= 0 && !f->resized && at < f->size)
             memcpy(f->map + at, image->inodes[d->touched[i].inode].bytes + at, LINE);
     }
     d->touched_count = 0;
@@ -144,28 +145,53 @@ static bool same_names(const struct disk *d, const struct name_entry *names, uns
     return true;
 }
 
-static void clear_directory(const struct disk *d)
+static void clear_directory(int at, const char *name)
 {
-    mkdir(d->pool, 0700);
-    DIR *stream = opendir(d->pool);
-    must(stream != NULL, d->pool);
-    for (struct dirent *e; (e = readdir(stream)) != NULL;)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            unlinkat(dirfd(stream), e->d_name, 0);
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    must(stream != NULL, name);
+    for (struct dirent *e; (e = readdir(stream)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || unlinkat(fd, e->d_name, 0) == 0)
+            continue;
+        clear_directory(fd, e->d_name);
+        unlinkat(fd, e->d_name, AT_REMOVEDIR);
+    }
     closedir(stream);
+}
+
+static unsigned depth_of(const char *name)
+{
+    unsigned depth = 0;
+    for (; (name = strchr(name, '/')) != NULL; name++)
+        depth++;
+    return depth;
+}
+
+static void put_name(const struct disk *d, const struct name_entry *entry)
+{
+    char from[320], to[320];
+    snprintf(to, sizeof to, "%s/%.*s", d->tree, (int)NAME_BYTES, entry->name);
+    if (entry->inode == INODE_DIRECTORY) {
+        must(mkdir(to, 0700) == 0, to);
+    } else if (entry->inode == INODE_LINK) {
+        snprintf(from, sizeof from, "%s%s%.*s", d->tree, entry->target[0] == '\0' ? "" : "/", (int)NAME_BYTES,
+                 entry->target);
+        must(symlink(from, to) == 0, to);
+    } else {
+        store_path(d, entry->inode, from, sizeof from);
+        must(link(from, to) == 0, to);
+    }
 }
 
 static void set_names(struct disk *d, const struct name_entry *names, unsigned count)
 {
     if (same_names(d, names, count))
         return;
-    clear_directory(d);
-    for (unsigned i = 0; i < count; i++) {
-        char from[256], to[320];
-        store_path(d, names[i].inode, from, sizeof from);
-        snprintf(to, sizeof to, "%s/%.*s", d->pool, (int)NAME_BYTES, names[i].name);
-        must(link(from, to) == 0, to);
-    }
+    clear_directory(AT_FDCWD, d->tree);
+    for (unsigned depth = 0; depth < 3; depth++) /* directories before what is in them */
+        for (unsigned i = 0; i < count; i++)
+            if (depth_of(names[i].name) == depth)
+                put_name(d, &names[i]);
     if (count > 0)
         memcpy(d->names, names, count * sizeof *names);
     d->names_count = count;
@@ -177,13 +203,14 @@ void disk_apply(struct disk *d, const struct image *image, const struct choice *
     struct name_entry names[NAMES_MAX];
     unsigned count = image_names(image, c, names);
     for (unsigned i = 0; i < count; i++)
-        fit_file(d, image, names[i].inode, image_size(image, c, names[i].inode));
+        if (is_file(names[i].inode))
+            fit_file(d, image, names[i].inode, image_size(image, c, names[i].inode));
     revert_lines(d, image);
     set_names(d, names, count);
     for (size_t i = 0; i < c->count; i++) {
         const struct pending *p = &image->lines[i];
         struct disk_file *f = &d->files[p->inode];
-        if (c->prefix[i] == 0 || f->fd < 0 || (p->line + 1) * LINE > f->size)
+        if (c->prefix[i] == 0 || f->fd < 0 || p->line * LINE >= f->size)
             continue;
         image_line(image, c, i, f->map + p->line * LINE);
         disk_line_changed(d, p->inode, p->line);
@@ -197,6 +224,7 @@ void disk_absorb(struct disk *d, const struct image *image, const struct trace *
         switch ((enum trace_kind)e->kind) {
         case TRACE_STORE:
         case TRACE_STORE_NT:
+        case TRACE_WRITE:
             for (uint64_t line = e->offset / LINE; line * LINE < e->offset + e->size; line++)
                 if (e->inode < image->inodes_count)
                     disk_line_changed(d, e->inode, line);
@@ -207,6 +235,8 @@ void disk_absorb(struct disk *d, const struct image *image, const struct trace *
                 d->files[e->inode].resized = true;
             break;
         case TRACE_CREATE:
+        case TRACE_MAKE_DIR:
+        case TRACE_LINK:
         case TRACE_UNLINK:
         case TRACE_RENAME:
             d->names_changed = true;
@@ -224,7 +254,7 @@ bool disk_verify(struct disk *d, const struct image *image, char *why, size_t wh
         if (f->fd < 0 || f->resized)
             continue;
         for (size_t k = 0; k < d->touched_count; k++)
-            if (d->touched[k].inode == i && (d->touched[k].line + 1) * LINE <= f->size)
+            if (d->touched[k].inode == i && d->touched[k].line * LINE < f->size)
                 memcpy(f->map + d->touched[k].line * LINE, image->inodes[i].bytes + d->touched[k].line * LINE, LINE);
         for (uint64_t at = 0; at + LINE <= f->size; at += LINE) {
             if (memcmp(f->map + at, image->inodes[i].bytes + at, LINE) == 0)
@@ -260,18 +290,17 @@ static void sort_touched(struct disk *d)
     d->touched_count = kept;
 }
 
-static uint64_t hash_whole_file(int fd)
+static uint64_t hash_whole_file(int fd, uint64_t size)
 {
-    struct stat s;
-    if (fd < 0 || fstat(fd, &s) != 0 || s.st_size < (off_t)LINE)
+    if (size == 0)
         return 0;
-    unsigned char *map = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    unsigned char *map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return 0;
     uint64_t hash = 0;
-    for (uint64_t at = 0; at + LINE <= (uint64_t)s.st_size; at += LINE)
+    for (uint64_t at = 0; at < size; at += LINE) /* behind the end of a file its last page reads zero */
         hash += image_line_hash(at / LINE, map + at);
-    munmap(map, (size_t)s.st_size);
+    munmap(map, (size_t)size);
     return hash;
 }
 
@@ -281,7 +310,7 @@ static uint64_t hash_known_file(struct disk *d, const struct image *image, uint3
     uint64_t hash = image->inodes[inode].hash;
     for (size_t i = 0; i < d->touched_count; i++) {
         uint64_t line = d->touched[i].line;
-        if (d->touched[i].inode != inode || (line + 1) * LINE > f->size)
+        if (d->touched[i].inode != inode || line * LINE >= f->size)
             continue;
         hash -= image_line_hash(line, image->inodes[inode].bytes + line * LINE);
         hash += image_line_hash(line, f->map + line * LINE);
@@ -289,43 +318,71 @@ static uint64_t hash_known_file(struct disk *d, const struct image *image, uint3
     return hash;
 }
 
-/* Which of our files, if any, a name in the directory is. */
-static uint32_t known_inode(const struct disk *d, const char *path, uint64_t *ret_size, uint64_t *ret_whole)
+/* Which of our files, if any, an open file is. */
+static uint32_t known_inode(const struct disk *d, const struct stat *s)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    struct stat s, t;
-    uint32_t found = INODE_NONE;
-    must(fd >= 0 && fstat(fd, &s) == 0, path);
-    for (uint32_t i = 0; i < INODES_MAX && found == INODE_NONE; i++)
-        if (d->files[i].fd >= 0 && !d->files[i].resized && fstat(d->files[i].fd, &t) == 0 && t.st_ino == s.st_ino)
-            found = i;
+    struct stat t;
+    for (uint32_t i = 0; i < INODES_MAX; i++)
+        if (d->files[i].fd >= 0 && !d->files[i].resized && fstat(d->files[i].fd, &t) == 0 && t.st_ino == s->st_ino)
+            return i;
+    return INODE_NONE;
+}
+
+/* Content that names no place: a directory's is its names, a link's its target. */
+static uint64_t hash_entry(struct disk *d, const struct image *image, int at, const char *name, uint64_t *ret_size,
+                           char target[NAME_BYTES])
+{
+    struct stat s;
+    char text[512];
+    *ret_size = 0;
+    must(fstatat(at, name, &s, AT_SYMLINK_NOFOLLOW) == 0, name);
+    if (S_ISDIR(s.st_mode))
+        return INODE_DIRECTORY;
+    if (S_ISLNK(s.st_mode)) {
+        ssize_t n = readlinkat(at, name, text, sizeof text - 1);
+        must(n >= 0, name);
+        text[n] = '\0';
+        snprintf(target, NAME_BYTES, "%s", (size_t)n > strlen(d->tree) ? text + strlen(d->tree) + 1 : "");
+        return INODE_LINK;
+    }
     *ret_size = (uint64_t)s.st_size;
-    if (found == INODE_NONE)
-        *ret_whole = hash_whole_file(fd);
+    uint32_t inode = known_inode(d, &s);
+    if (inode != INODE_NONE)
+        return hash_known_file(d, image, inode);
+    int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    must(fd >= 0, name);
+    uint64_t hash = hash_whole_file(fd, *ret_size);
     close(fd);
-    return found;
+    return hash;
+}
+
+/* Add the hashes of all names in a directory to sum. */
+static void hash_directory(struct disk *d, const struct image *image, int at, const char *name, const char *path,
+                           uint64_t *sum)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    must(stream != NULL, name);
+    for (struct dirent *e; (e = readdir(stream)) != NULL;) {
+        struct name_entry entry = {.target = ""};
+        uint64_t size;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        if (snprintf(entry.name, NAME_BYTES, "%s%s%s", path, path[0] == '\0' ? "" : "/", e->d_name) >= (int)NAME_BYTES)
+            must(false, "a name is too long");
+        uint64_t hash = hash_entry(d, image, fd, e->d_name, &size, entry.target);
+        *sum += image_names_hash(&entry, 1, &hash, &size);
+        if (hash == INODE_DIRECTORY)
+            hash_directory(d, image, fd, e->d_name, entry.name, sum);
+    }
+    closedir(stream);
 }
 
 static uint64_t hash_changed_directory(struct disk *d, const struct image *image)
 {
-    struct name_entry names[NAMES_MAX];
-    uint64_t hashes[NAMES_MAX], sizes[NAMES_MAX];
-    unsigned count = 0;
-    DIR *stream = opendir(d->pool);
-    if (stream == NULL)
-        return 0;
-    for (struct dirent *e; (e = readdir(stream)) != NULL && count < NAMES_MAX;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        char path[512];
-        snprintf(path, sizeof path, "%s/%s", d->pool, e->d_name);
-        uint32_t inode = known_inode(d, path, &sizes[count], &hashes[count]);
-        if (inode != INODE_NONE)
-            hashes[count] = hash_known_file(d, image, inode);
-        snprintf(names[count++].name, NAME_BYTES, "%.*s", (int)NAME_BYTES - 1, e->d_name);
-    }
-    closedir(stream);
-    return image_names_hash(names, count, hashes, sizes);
+    uint64_t sum = 0;
+    hash_directory(d, image, AT_FDCWD, d->tree, "", &sum);
+    return sum;
 }
 
 uint64_t disk_hash(struct disk *d, const struct image *image)
@@ -338,8 +395,9 @@ uint64_t disk_hash(struct disk *d, const struct image *image)
         return hash_changed_directory(d, image);
     uint64_t hashes[NAMES_MAX], sizes[NAMES_MAX];
     for (unsigned i = 0; i < d->names_count; i++) {
-        hashes[i] = hash_known_file(d, image, d->names[i].inode);
-        sizes[i] = d->files[d->names[i].inode].size;
+        bool file = is_file(d->names[i].inode);
+        hashes[i] = file ? hash_known_file(d, image, d->names[i].inode) : d->names[i].inode;
+        sizes[i] = file ? d->files[d->names[i].inode].size : 0;
     }
     return image_names_hash(d->names, d->names_count, hashes, sizes);
 }

@@ -2,7 +2,7 @@
 /*
  * disk.h -- puts crash states into a real directory, so that the real library opens them.
  *
- * Files live in ROOT/store by inode number and appear in ROOT/pool under their names as hard links; so a recovery that removes
+ * Files live in ROOT/store by inode number and appear in ROOT/tree under their names as hard links; so a recovery that removes
  * a name loses no content. Invariant between calls: every file's bytes equal the image's durable bytes except for
  * the lines in `touched`, and its size is `size` unless `resized`. So a new state costs only the lines that differ.
  */
@@ -24,14 +24,13 @@ struct disk_file {
 };
 
 struct disk {
-    char root[192], pool[208];
+    char root[192], tree[208], pool[216]; /* tree: the world of a state; pool: in it */
     struct disk_file files[INODES_MAX];
     struct touched *touched;
     size_t touched_count, touched_capacity;
-    struct name_entry names[NAMES_MAX]; /* in ROOT/pool */
+    struct name_entry names[NAMES_MAX]; /* in ROOT/tree */
     unsigned names_count;
     bool names_changed; /* names are not known */
-    bool pool_missing;  /* ROOT/pool may have been removed */
 };
 
 int disk_open(struct disk *d, const char *root);

@@ -118,8 +118,8 @@ struct worker {
 };
 
 /* record.c */
-/** Run the scenario; h->problem is set if the run itself fails. */
-void history_record(struct history *h, const struct scenario *s, unsigned number, const char *dir, struct sites *sites,
+/** Run the scenario in the directory root, which is made and removed; h->problem is set if the run itself fails. */
+void history_record(struct history *h, const struct scenario *s, unsigned number, const char *root, struct sites *sites,
                     const struct run_options *o);
 
 /* points.c */

@@ -18,6 +18,12 @@ void history_from_here(struct history *h)
     h->from = h->trace.count;
 }
 
+void history_settle(struct history *h)
+{
+    recorder_settle(&h->recorder);
+    history_from_here(h);
+}
+
 int history_fail(struct history *h, const char *format, ...)
 {
     va_list arguments;

@@ -55,7 +55,9 @@ struct scenario {
     unsigned nested_every; /* crash again inside the recovery of one state in so many; 0 = the run's default */
     bool threads;          /* of several threads: recorded anew it is another history, so its ids cannot be replayed */
     bool self_test;        /* of the explorer: not the library's, run only by --self-test or by name */
-    bool broken;           /* a self-test in which a violation must be found */
+    bool bare;             /* the pool's directory is not there at the beginning */
+    bool in_place; /* files name the place they are in: it is recorded where its states are put, by one worker */
+    bool broken;   /* a self-test in which a violation must be found */
 };
 /** All scenarios; ends with a NULL name. */
 extern const struct scenario *const scenarios[];
@@ -63,7 +65,7 @@ extern const struct scenario *const scenarios[];
 struct history {
     const struct scenario *scenario;
     uint64_t seed, random;
-    char dir[256];
+    char root[PATH_BYTES], dir[PATH_BYTES + NAME_BYTES]; /* the world, and the pool in it */
     struct trace trace;
     struct recorder recorder;
     struct op *ops;
@@ -77,7 +79,7 @@ struct history {
 struct judge {
     const struct history *history;
     size_t event;    /* the crash came before this event of the history */
-    const char *dir; /* the state */
+    const char *dir; /* the pool's in the state */
     struct recorder *recorder;
     uint64_t fingerprint; /* of what was found, as the program sees it; JUDGE_AGAIN must find the same */
     uint64_t cells;       /* the same of the cells alone */
@@ -90,6 +92,8 @@ struct judge {
 
 /** Crash points begin here: what came before is only the way to this state. */
 void history_from_here(struct history *h);
+/** What is not durable becomes so by and by; then crash points begin here. */
+void history_settle(struct history *h);
 /** Note a failure of the run itself; returns -1. */
 int history_fail(struct history *h, const char *format, ...) PRINTF_LIKE;
 size_t history_begin(struct history *h, const char *format, ...) PRINTF_LIKE;

@@ -35,7 +35,8 @@ uint64_t image_names_hash(const struct name_entry *names, unsigned count, const 
     uint64_t sum = 0;
     for (unsigned i = 0; i < count; i++) {
         uint64_t name = XXH3_64bits(names[i].name, strnlen(names[i].name, NAME_BYTES));
-        sum += mix64(name ^ mix64(inode_hashes[i] + mix64(sizes[i] + 1)));
+        uint64_t target = XXH3_64bits(names[i].target, strnlen(names[i].target, NAME_BYTES));
+        sum += mix64(name ^ mix64(inode_hashes[i] + mix64(sizes[i] + 1) + target));
     }
     return sum;
 }
@@ -224,18 +225,17 @@ static void apply_drain(struct image *image, unsigned thread)
     image->threads[thread].count = 0;
 }
 
-static void set_name(struct name_entry *names, unsigned *count, const char *name, uint32_t inode)
+static void set_name(struct name_entry *names, unsigned *count, const char *name, const struct name_op *op)
 {
-    for (unsigned i = 0; i < *count; i++) {
-        if (strncmp(names[i].name, name, NAME_BYTES) == 0) {
-            names[i].inode = inode;
-            return;
-        }
-    }
-    if (*count == NAMES_MAX)
+    unsigned i = 0;
+    while (i < *count && strncmp(names[i].name, name, NAME_BYTES) != 0)
+        i++;
+    if (i == NAMES_MAX)
         abort();
-    snprintf(names[*count].name, NAME_BYTES, "%s", name);
-    names[(*count)++].inode = inode;
+    if (i == *count)
+        snprintf(names[(*count)++].name, NAME_BYTES, "%s", name);
+    names[i].inode = op->inode;
+    memcpy(names[i].target, op->target, NAME_BYTES);
 }
 
 static void remove_name(struct name_entry *names, unsigned *count, const char *name)
@@ -250,19 +250,47 @@ static void remove_name(struct name_entry *names, unsigned *count, const char *n
 
 static void apply_name_op(struct name_entry *names, unsigned *count, const struct name_op *op)
 {
-    if (op->kind != TRACE_CREATE)
+    if (op->kind == TRACE_UNLINK || op->kind == TRACE_RENAME)
         remove_name(names, count, op->name);
-    if (op->kind == TRACE_CREATE)
-        set_name(names, count, op->name, op->inode);
-    if (op->kind == TRACE_RENAME)
-        set_name(names, count, op->to, op->inode);
+    if (op->kind != TRACE_UNLINK)
+        set_name(names, count, op->kind == TRACE_RENAME ? op->to : op->name, op);
 }
 
-static void sync_names(struct image *image)
+/* directory NULL: all. */
+static void sync_names(struct image *image, const char *directory)
 {
-    for (unsigned i = 0; i < image->name_ops_count; i++)
-        apply_name_op(image->names, &image->names_count, &image->name_ops[i]);
-    image->name_ops_count = 0;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < image->name_ops_count; i++) {
+        const struct name_op *op = &image->name_ops[i];
+        if (directory == NULL || name_is_in(op->kind == TRACE_RENAME ? op->to : op->name, directory))
+            apply_name_op(image->names, &image->names_count, op);
+        else
+            image->name_ops[kept++] = *op;
+    }
+    image->name_ops_count = kept;
+}
+
+static bool is_there(const struct name_entry *names, unsigned count, const char *directory, size_t length)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (names[i].inode == INODE_DIRECTORY && strlen(names[i].name) == length &&
+            memcmp(names[i].name, directory, length) == 0)
+            return true;
+    return false;
+}
+
+/* Names in directories that are not there, and what is in those, are not there either. */
+static void drop_unreachable(struct name_entry *names, unsigned *count)
+{
+    for (unsigned i = 0; i < *count;) {
+        const char *slash = strrchr(names[i].name, '/');
+        if (slash == NULL || is_there(names, *count, names[i].name, (size_t)(slash - names[i].name))) {
+            i++;
+            continue;
+        }
+        names[i] = names[--*count];
+        i = 0;
+    }
 }
 
 static void add_name_op(struct image *image, const struct trace *trace, const struct trace_event *e)
@@ -275,8 +303,8 @@ static void add_name_op(struct image *image, const struct trace *trace, const st
     struct name_op *op = &image->name_ops[image->name_ops_count++];
     *op = (struct name_op){.kind = e->kind, .inode = e->inode};
     memcpy(op->name, trace->names[e->data], NAME_BYTES);
-    if (e->kind == TRACE_RENAME)
-        memcpy(op->to, trace->names[e->data + 1], NAME_BYTES);
+    memcpy(op->to, trace->names[e->data + 1], NAME_BYTES);
+    memcpy(op->target, trace->names[e->data + 2], NAME_BYTES);
 }
 
 static void apply_space_op(struct holes *holes, uint32_t inode, const struct space_op *op)
@@ -320,11 +348,12 @@ static void punch(struct image *image, const struct trace_event *e, uint32_t eve
     for (uint64_t at = e->offset; at < e->offset + e->size; at += WORD_BYTES)
         store_word(image, e->inode, at, 0, event_number);
     for (uint64_t line = e->offset / LINE; line * LINE < e->offset + e->size; line++)
-        note_flushed(image, &image->punched, e->inode, line);
+        note_flushed(image, &image->by_sync, e->inode, line);
     add_space_op(image, e->inode, e->offset, e->offset + e->size, true);
 }
 
-/* A file's sync makes its size and its holes durable; it is not relied on for bytes that were stored through a mapping. */
+/* A file's sync makes its size, its holes and what was written durable; it is not relied on for bytes that were stored through a
+ * mapping. */
 static void sync_inode(struct image *image, uint32_t number)
 {
     struct inode *inode = &image->inodes[number];
@@ -334,19 +363,32 @@ static void sync_inode(struct image *image, uint32_t number)
         inode->size = inode->space[inode->space_count - 1].size;
     inode->space_count = 0;
     size_t kept = 0;
-    for (size_t i = 0; i < image->punched.count; i++) {
-        struct flushed *f = &image->punched.at[i];
+    for (size_t i = 0; i < image->by_sync.count; i++) {
+        struct flushed *f = &image->by_sync.at[i];
         if (f->inode == number)
             make_durable(image, number, f->line, f->seq);
         else
-            image->punched.at[kept++] = *f;
+            image->by_sync.at[kept++] = *f;
     }
-    image->punched.count = kept;
+    image->by_sync.count = kept;
+}
+
+/* Everything that is pending has arrived. */
+static void settle(struct image *image)
+{
+    while (image->lines_count > 0) {
+        const struct pending *p = &image->lines[image->lines_count - 1];
+        make_durable(image, p->inode, p->line, UINT32_MAX);
+    }
+    for (uint32_t i = 0; i < image->inodes_count; i++)
+        sync_inode(image, i);
+    sync_names(image, NULL);
 }
 
 void image_apply(struct image *image, const struct trace *trace, const struct trace_event *e, uint32_t event_number)
 {
-    if (e->inode == INODE_NONE && e->kind != TRACE_DRAIN && e->kind != TRACE_SYNC_DIR)
+    bool of_none = e->kind == TRACE_DRAIN || e->kind == TRACE_SYNC_DIR || e->kind == TRACE_SETTLE;
+    if (e->inode == INODE_NONE && !of_none)
         return;
     if (e->kind != TRACE_BEGIN && e->kind != TRACE_END)
         image->unsettled_seq = 0;
@@ -367,10 +409,18 @@ void image_apply(struct image *image, const struct trace *trace, const struct tr
     case TRACE_DRAIN:
         apply_drain(image, e->thread);
         break;
+    case TRACE_WRITE:
+        for (uint64_t at = 0; at < e->size; at += WORD_BYTES)
+            store_word(image, e->inode, e->offset + at, trace->words[e->data + at / WORD_BYTES], event_number);
+        for (uint64_t line = e->offset / LINE; line * LINE < e->offset + e->size; line++)
+            note_flushed(image, &image->by_sync, e->inode, line);
+        break;
     case TRACE_CREATE:
         add_inode(image, e->inode);
         add_name_op(image, trace, e);
         break;
+    case TRACE_MAKE_DIR:
+    case TRACE_LINK:
     case TRACE_UNLINK:
     case TRACE_RENAME:
         add_name_op(image, trace, e);
@@ -385,7 +435,10 @@ void image_apply(struct image *image, const struct trace *trace, const struct tr
         sync_inode(image, e->inode);
         break;
     case TRACE_SYNC_DIR:
-        sync_names(image);
+        sync_names(image, trace->names[e->data]);
+        break;
+    case TRACE_SETTLE:
+        settle(image);
         break;
     case TRACE_BEGIN:
     case TRACE_END:
@@ -443,10 +496,15 @@ unsigned image_file_radix(const struct image *image, uint8_t radix[FILE_CHOICES_
 unsigned image_names(const struct image *image, const struct choice *c, struct name_entry names[NAMES_MAX])
 {
     unsigned count = image->names_count;
+    bool lost = false;
     memcpy(names, image->names, count * sizeof *names);
-    for (unsigned i = 0; i < image->name_ops_count; i++)
+    for (unsigned i = 0; i < image->name_ops_count; i++) {
         if (c->file[i] != 0)
             apply_name_op(names, &count, &image->name_ops[i]);
+        lost |= c->file[i] == 0 && image->name_ops[i].kind == TRACE_MAKE_DIR;
+    }
+    if (lost)
+        drop_unreachable(names, &count);
     return count;
 }
 
@@ -502,8 +560,9 @@ uint64_t image_hash(const struct image *image, const struct choice *c)
     unsigned count = image_names(image, c, names);
     uint64_t hashes[NAMES_MAX], sizes[NAMES_MAX];
     for (unsigned i = 0; i < count; i++) {
-        hashes[i] = content[names[i].inode];
-        sizes[i] = image_size(image, c, names[i].inode);
+        bool file = is_file(names[i].inode);
+        hashes[i] = file ? content[names[i].inode] : names[i].inode;
+        sizes[i] = file ? image_size(image, c, names[i].inode) : 0;
     }
     uint64_t hash = image_names_hash(names, count, hashes, sizes);
     if (image->any_punch) {
@@ -528,7 +587,7 @@ static void free_pending(struct image *image)
     free(image->lines);
     for (unsigned t = 0; t < 256; t++)
         free(image->threads[t].at);
-    free(image->punched.at);
+    free(image->by_sync.at);
     free(image->journal.entries);
 }
 
@@ -624,6 +683,12 @@ void image_fork_kill(struct image *child, struct image *parent)
     memcpy(child->name_ops, parent->name_ops, sizeof child->name_ops);
     for (size_t i = 0; i < parent->lines_count; i++)
         inherit_line(child, &parent->lines[i], covered_until(parent, parent->lines[i].inode, parent->lines[i].line));
+    for (size_t i = 0; i < parent->by_sync.count; i++) { /* the kernel writes back whoever asks it to */
+        const struct flushed *f = &parent->by_sync.at[i];
+        const struct pending *p = find_pending(parent, f->inode, f->line);
+        if (p != NULL && p->stores[p->count - 1].seq <= f->seq)
+            note_flushed(child, &child->by_sync, f->inode, f->line);
+    }
 }
 
 void image_join(struct image *child)

@@ -5,9 +5,11 @@
  * The model. The unit of order is a 64-byte line, the atom an aligned 8-byte word. A crash finds, for every line that was
  * stored to since it was last durable, some prefix of the word stores made to it, independently of other lines. A drain makes
  * durable, up to the moment of the flush, the lines that the same thread had flushed, and its non-temporal stores. Names
- * (create, unlink, rename) are durable after the directory's sync; before it, any subset of them may have happened. A
- * file's size and which parts of it have space are durable after the file's sync; before it, some prefix of what was done to
- * them is found.
+ * (of files, links and directories: create, unlink, rename) are durable after the sync of the directory they are in; before it,
+ * any subset of them may have happened. A renaming from one directory to another happens as a whole, and is durable after the
+ * sync of the one it leads to. What is in a directory that is not there is not there. A file's size and which parts of it have
+ * space are durable after the file's sync, and so is what was written rather than stored; before it, some prefix of what was done
+ * to size and space is found, and any part of what was written.
  *
  * An image is advanced event by event. A choice says, for each pending line, name operation and size, how much of it the crash
  * kept: image + choice = one crash state. image_fork makes such a state the durable beginning of another image, on which the
@@ -58,9 +60,9 @@ struct inode {
 };
 
 struct name_op {
-    uint32_t kind; /* TRACE_CREATE, TRACE_UNLINK, TRACE_RENAME */
+    uint32_t kind; /* TRACE_CREATE, _MAKE_DIR, _LINK, _UNLINK, _RENAME */
     uint32_t inode;
-    char name[NAME_BYTES], to[NAME_BYTES];
+    char name[NAME_BYTES], to[NAME_BYTES], target[NAME_BYTES];
 };
 
 struct flushed {
@@ -95,7 +97,7 @@ struct image {
     struct holes holes; /* durable */
     bool any_punch;     /* else there are no holes whatever is pending */
     struct flush_list threads[256];
-    struct flush_list punched; /* lines over which holes were punched: zeros that are durable after their file's sync */
+    struct flush_list by_sync; /* lines that were written, or punched out: durable after their file's sync */
     uint32_t next_seq;
     uint32_t unsettled_seq; /* last store of a non-temporal copy that was the latest event; 0 = it was another */
     struct image *parent;   /* whose bytes are shared */

@@ -275,15 +275,17 @@ int main(int argc, const char **argv)
         return list_scenarios();
     char scratch[128];
     snprintf(scratch, sizeof scratch, "%s/explore.XXXXXX", arguments.dir != NULL ? arguments.dir : "/dev/shm");
-    if (mkdtemp(scratch) == NULL) {
+    char *whole = mkdtemp(scratch) == NULL ? NULL : realpath(scratch, NULL); /* files of a pool may name their place */
+    if (whole == NULL) {
         perror(scratch);
         return 2;
     }
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    int result = work(scratch);
-    remove_tree(scratch);
+    int result = work(whole);
+    remove_tree(whole);
+    free(whole);
     poptFreeContext(context);
     return result;
 }

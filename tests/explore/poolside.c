@@ -2,6 +2,7 @@
 /* poolside.c -- recorded operations on a pool. See poolside.h; the judge is in poolside_judge.c. */
 #include "tests/explore/poolside.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,33 @@ struct poolside *poolside_new(struct history *h, unsigned lanes, unsigned entrie
     p->params.hooks = &h->recorder.hooks;
     h->context = p;
     return p;
+}
+
+void poolside_spread(struct history *h, unsigned dirs)
+{
+    struct poolside *p = poolside_of(h);
+    for (unsigned i = 0; i < dirs && i < MORE_MAX; i++) {
+        snprintf(p->more[i], sizeof p->more[i], "%s/more-%u", h->root, i + 1);
+        p->dirs[i] = p->more[i];
+    }
+    p->options.dirs = p->dirs;
+    p->options.ndirs = dirs;
+}
+
+int poolside_cut_links(struct history *h)
+{
+    struct poolside *p = poolside_of(h);
+    struct dir d;
+    char name[NAME_BYTES];
+    int code = dir_open(&d, h->dir, false, false, p->params.hooks);
+    for (unsigned i = 1; code == 0 && i <= p->options.ndirs; i++) {
+        snprintf(name, sizeof name, "dir-%u", i);
+        code = dir_unlink(&d, name, true);
+    }
+    if (code != 0)
+        return failed(h, "removing the links", code);
+    dir_close(&d);
+    return 0;
 }
 
 void poolside_fini(struct history *h)
@@ -153,6 +181,7 @@ int poolside_open(struct history *h, unsigned cores)
     struct poolside *p = poolside_of(h);
     pa_options o = p->options;
     o.cores = cores;
+    o.ndirs = p->name_dirs ? o.ndirs : 0;
     p->judge_cores = cores;
     size_t op = history_begin(h, "pa_open with %u cores", cores);
     int code = pool_open_ex(h->dir, &o, &p->params, &p->pool);

@@ -17,6 +17,7 @@
 
 #define OWNERS_MAX 64u
 #define TREES_MAX  2u
+#define MORE_MAX   2u
 
 enum cell_kind {
     CELL_OWNER, /* a pa_pptr at a place in the pool */
@@ -49,9 +50,12 @@ struct poolside {
     unsigned judge_cores;
     bool no_root;       /* the root may not be there: the judge makes it */
     bool may_not_exist; /* the pool may not be there: the judge creates it */
+    bool name_dirs;     /* an open names the further directories, else it finds them */
     bool fill_huge;     /* the judge fills it with huge blocks too */
     size_t creation;    /* the operation that is pa_create */
     uint64_t stamps;    /* made so far */
+    char more[MORE_MAX][PATH_BYTES + NAME_BYTES];
+    const char *dirs[MORE_MAX]; /* the further directories */
     struct cell_place *cells;
     uint32_t cells_count;
     struct {
@@ -68,6 +72,10 @@ static inline struct poolside *poolside_of(const struct history *h)
 /** Small pool: 1 MiB segments, lanes of entries, slots, cores. Not yet created. */
 struct poolside *poolside_new(struct history *h, unsigned lanes, unsigned entries, unsigned slots, unsigned cores);
 void poolside_fini(struct history *h);
+/** Before it is created: spread over further directories "more-1" ... of the world. */
+void poolside_spread(struct history *h, unsigned dirs);
+/** Of a closed pool: the links to them are gone, durably after history_settle. */
+int poolside_cut_links(struct history *h);
 
 /* Each returns 0 or, after history_fail, -1. */
 /** Create the pool, and a root block of owners owner pointers. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* poolside_judge.c -- is a crash state's pool as the history allows? See poolside.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,9 @@ static int open_state(struct look *l, unsigned cores, uint64_t max_size)
     params.hooks = &l->j->recorder->hooks;
     o.cores = cores;
     o.max_size = max_size;
+    o.ndirs = l->p->name_dirs ? o.ndirs : 0;
     int code = pool_open_ex(l->j->dir, &o, &params, &l->pool);
+    o.ndirs = l->p->options.ndirs;
     if (code == PA_ENOENT && may_not_exist(l)) {
         code = pool_create_ex(l->j->dir, &o, &params, &l->pool);
         if (code != 0)
@@ -202,8 +205,7 @@ static int own_tree_block(pa_off block, void *arg)
 
 static int count_name(const char *name, void *arg)
 {
-    (void)name;
-    ++*(uint64_t *)arg;
+    *(uint64_t *)arg += strncmp(name, "repair-", 7) != 0; /* a backup directory */
     return 0;
 }
 
@@ -221,12 +223,19 @@ static void judge_space(struct look *l)
 /* No file stays behind that belongs to nothing. */
 static void judge_files(struct look *l, const pa_stats *stats)
 {
-    uint64_t files = 0;
-    if (dir_foreach(pool_dir(l->pool), count_name, &files) != 0)
-        judge_fail(l->j, "listing the directory: %s", pa_errormsg());
-    else if (files != 1 + stats->segment_files + stats->huge_files)
-        judge_fail(l->j, "there are %llu files instead of 1 pool file and %llu for segments and blocks",
-                   (unsigned long long)files, (unsigned long long)(stats->segment_files + stats->huge_files));
+    uint64_t files = 0, dirs = l->p->options.ndirs;
+    int code = dir_foreach(pool_dir(l->pool), count_name, &files);
+    for (unsigned k = 1; code == 0 && k <= dirs; k++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "dir-%u", k);
+        code = dir_foreach_in(pool_dir(l->pool), name, count_name, &files);
+    }
+    if (code != 0)
+        judge_fail(l->j, "listing the directories: %s", pa_errormsg());
+    else if (files != 1 + 2 * dirs + stats->segment_files + stats->huge_files)
+        judge_fail(l->j, "there are %llu names instead of 1 pool file, %llu links, their member.pa, and %llu files",
+                   (unsigned long long)files, (unsigned long long)dirs,
+                   (unsigned long long)(stats->segment_files + stats->huge_files));
 }
 
 static void judge_stats(struct look *l)

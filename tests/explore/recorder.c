@@ -13,9 +13,10 @@
 #include "tests/explore/steps.h"
 
 static const char *const kind_names[TRACE_KINDS] = {
-    [TRACE_STORE] = "store",   [TRACE_STORE_NT] = "store-nt", [TRACE_FLUSH] = "flush",       [TRACE_DRAIN] = "drain",
-    [TRACE_CREATE] = "create", [TRACE_RESIZE] = "allocate",   [TRACE_PUNCH] = "punch",       [TRACE_SYNC] = "sync",
-    [TRACE_UNLINK] = "unlink", [TRACE_RENAME] = "rename",     [TRACE_SYNC_DIR] = "sync-dir", [TRACE_BEGIN] = "begin",
+    [TRACE_STORE] = "store",   [TRACE_STORE_NT] = "store-nt", [TRACE_FLUSH] = "flush",   [TRACE_DRAIN] = "drain",
+    [TRACE_CREATE] = "create", [TRACE_RESIZE] = "allocate",   [TRACE_PUNCH] = "punch",   [TRACE_SYNC] = "sync",
+    [TRACE_WRITE] = "write",   [TRACE_MAKE_DIR] = "make-dir", [TRACE_LINK] = "link",     [TRACE_UNLINK] = "unlink",
+    [TRACE_RENAME] = "rename", [TRACE_SYNC_DIR] = "sync-dir", [TRACE_SETTLE] = "settle", [TRACE_BEGIN] = "begin",
     [TRACE_END] = "end",
 };
 
@@ -215,7 +216,8 @@ static struct trace_event *add_event(struct recorder *r, enum trace_kind kind, u
 
 static bool is_pool_file(const struct recorder *r, uint32_t inode)
 {
-    return strncmp(name_of(r, inode), "pool.pa", 7) == 0;
+    const char *slash = strrchr(name_of(r, inode), '/');
+    return slash != NULL && strncmp(slash + 1, "pool.pa", 7) == 0;
 }
 
 static void check_shadow_line(struct recorder *r, const struct range *range, uint64_t offset, const char *site)
@@ -433,7 +435,7 @@ static struct name_entry *find_name(struct recorder *r, const char *name)
     return NULL;
 }
 
-static void set_name(struct recorder *r, const char *name, uint32_t inode)
+static void set_name(struct recorder *r, const char *name, uint32_t inode, const char *target)
 {
     struct name_entry *entry = find_name(r, name);
     if (entry == NULL) {
@@ -443,6 +445,7 @@ static void set_name(struct recorder *r, const char *name, uint32_t inode)
         snprintf(entry->name, NAME_BYTES, "%s", name);
     }
     entry->inode = inode;
+    snprintf(entry->target, NAME_BYTES, "%s", target);
 }
 
 static void remove_name(struct recorder *r, const char *name)
@@ -512,46 +515,158 @@ static uint32_t new_inode(struct recorder *r)
     return r->next_inode++;
 }
 
-/* The event of an operation on names or sizes; the name table is already as before the operation. */
-static void record_file_op(struct recorder *r, enum trace_kind kind, const char *name, const char *to, uint64_t offset,
-                           uint64_t size, const char *site_name)
+/* The path from the world's root of a name in a directory of the library, or of the directory itself, if name is empty. */
+static bool resolve(struct recorder *r, const struct dir *d, const char *name, char path[NAME_BYTES])
 {
-    unsigned site = note_site(r, site_name, kind);
-    struct name_entry *entry = find_name(r, name);
-    uint32_t inode = entry == NULL ? INODE_NONE : entry->inode;
-    if (kind == TRACE_CREATE)
-        inode = new_inode(r);
-    size_t text = trace_add_name(r->trace, name), first = r->trace->count;
-    if (kind == TRACE_RENAME)
-        trace_add_name(r->trace, to);
-    struct trace_event *e = add_event(r, kind, site);
-    e->inode = inode;
-    e->offset = offset;
-    e->size = size;
-    e->data = text;
-    if (kind == TRACE_CREATE || kind == TRACE_RENAME)
-        set_name(r, kind == TRACE_RENAME ? to : name, inode);
-    if (kind == TRACE_UNLINK || kind == TRACE_RENAME) {
-        remove_name(r, name);
-        drop_unnamed(r);
+    char whole[PATH_BYTES];
+    size_t root = strlen(r->root);
+    int n = name[0] == '/' ? snprintf(whole, sizeof whole, "%s", name)
+                           : snprintf(whole, sizeof whole, "%s/%s", d->path, strcmp(name, ".") == 0 ? "" : name);
+    if (n < 0 || n >= (int)sizeof whole || strncmp(whole, r->root, root) != 0 || whole[root] != '/')
+        return false;
+    while (n > (int)root && whole[n - 1] == '/')
+        whole[--n] = '\0';
+    char *rest = (size_t)n == root ? whole + root : whole + root + 1;
+    char *slash = strrchr(rest, '/');
+    const struct name_entry *link = NULL;
+    if (slash != NULL) { /* the library goes through links to directories only */
+        *slash = '\0';
+        link = find_name(r, rest);
+        *slash = '/';
     }
-    if (kind == TRACE_RESIZE && inode != INODE_NONE)
-        holes_fill(&r->holes, inode, offset, offset + size);
-    if (kind == TRACE_PUNCH && inode != INODE_NONE)
-        holes_add(&r->holes, inode, offset, offset + size);
-    if (kind == TRACE_PUNCH && r->shadow != NULL && inode != INODE_NONE)
-        memset(r->shadow[inode] + offset, 0, size);
-    apply_swap(r, site, kind, first);
+    if (link != NULL && link->inode == INODE_LINK)
+        n = snprintf(path, NAME_BYTES, "%s%s", link->target, slash);
+    else
+        n = snprintf(path, NAME_BYTES, "%s", rest);
+    return n >= 0 && n < (int)NAME_BYTES;
 }
 
-static const int kind_of_op[] = {
-    [FILE_OP_OPEN_DIR] = -1,
+/* The directory that a path names, which may be a link to it. */
+static void follow(struct recorder *r, char path[NAME_BYTES])
+{
+    const struct name_entry *entry = find_name(r, path);
+    if (entry != NULL && entry->inode == INODE_LINK)
+        memmove(path, entry->target, NAME_BYTES);
+}
+
+static void parent_of(char path[NAME_BYTES])
+{
+    char *slash = strrchr(path, '/');
+    *(slash == NULL ? path : slash) = '\0';
+}
+
+bool name_is_in(const char *name, const char *directory)
+{
+    const char *slash = strrchr(name, '/');
+    size_t n = slash == NULL ? 0 : (size_t)(slash - name);
+    return strlen(directory) == n && strncmp(name, directory, n) == 0;
+}
+
+/* The event of an operation on names; the name table is already as before the operation. */
+static struct trace_event *add_name_event(struct recorder *r, enum trace_kind kind, const char *site_name,
+                                          const char *name, const char *to, const char *target)
+{
+    unsigned site = note_site(r, site_name, kind);
+    const struct name_entry *entry = find_name(r, name);
+    uint32_t inode = entry == NULL ? INODE_NONE : entry->inode;
+    size_t first = trace_add_name(r->trace, name);
+    trace_add_name(r->trace, to);
+    trace_add_name(r->trace, target);
+    struct trace_event *e = add_event(r, kind, site);
+    e->inode = inode;
+    e->data = first;
+    return e;
+}
+
+static void record_name_op(struct recorder *r, enum trace_kind kind, const char *name, const char *to,
+                           const char *site_name)
+{
+    char target[NAME_BYTES] = "";
+    const struct name_entry *entry = find_name(r, name);
+    if (kind == TRACE_RENAME && entry != NULL)
+        memcpy(target, entry->target, NAME_BYTES);
+    else if (kind == TRACE_LINK)
+        snprintf(target, sizeof target, "%s", to);
+    struct trace_event *e = add_name_event(r, kind, site_name, name, to, target);
+    if (kind == TRACE_CREATE)
+        e->inode = new_inode(r);
+    if (kind == TRACE_MAKE_DIR || kind == TRACE_LINK)
+        e->inode = kind == TRACE_LINK ? INODE_LINK : INODE_DIRECTORY;
+    uint32_t inode = e->inode;
+    if (kind == TRACE_UNLINK || kind == TRACE_RENAME)
+        remove_name(r, name);
+    if (kind == TRACE_RENAME)
+        set_name(r, to, inode, target);
+    else if (kind != TRACE_UNLINK && kind != TRACE_SYNC_DIR)
+        set_name(r, name, inode, target);
+    if (kind == TRACE_UNLINK || kind == TRACE_RENAME)
+        drop_unnamed(r);
+}
+
+/* An operation on a file's size, space or durability. */
+static void record_space_op(struct recorder *r, enum trace_kind kind, const char *name, uint64_t offset, uint64_t size,
+                            const char *site_name)
+{
+    struct trace_event *e = add_name_event(r, kind, site_name, name, "", "");
+    e->offset = offset;
+    e->size = size;
+    if (!is_file(e->inode))
+        return;
+    if (kind == TRACE_RESIZE)
+        holes_fill(&r->holes, e->inode, offset, offset + size);
+    if (kind == TRACE_PUNCH)
+        holes_add(&r->holes, e->inode, offset, offset + size);
+    if (kind == TRACE_PUNCH && r->shadow != NULL)
+        memset(r->shadow[e->inode] + offset, 0, size);
+}
+
+/* What was written is read back, in whole words. */
+static void record_write(struct recorder *r, const char *name, uint64_t offset, uint64_t size, const char *site_name)
+{
+    char path[PATH_BYTES + NAME_BYTES];
+    snprintf(path, sizeof path, "%s/%s", r->root, name);
+    const struct name_entry *entry = find_name(r, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || entry == NULL || !is_file(entry->inode)) {
+        set_problem(r, "a write to a file that was not created", site_name, offset, name);
+    } else if (size > 0) {
+        uint64_t first = offset & ~(uint64_t)(WORD_BYTES - 1);
+        size_t words = (size_t)((offset + size - first + WORD_BYTES - 1) / WORD_BYTES);
+        uint64_t *bytes = calloc(words, WORD_BYTES);
+        if (bytes == NULL || pread(fd, bytes, words * WORD_BYTES, (off_t)first) < 0)
+            abort();
+        struct trace_event *e = add_event(r, TRACE_WRITE, note_site(r, site_name, TRACE_WRITE));
+        e->inode = entry->inode;
+        e->offset = first;
+        e->size = words * WORD_BYTES;
+        e->data = trace_add_words(r->trace, bytes, words);
+        if (r->shadow != NULL)
+            memcpy(r->shadow[entry->inode] + first, bytes, words * WORD_BYTES);
+        free(bytes);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+/* A link's target is a directory of the world; its path there. */
+static void record_link(struct recorder *r, const struct dir *d, const char *name, const char *target, const char *site)
+{
+    char to[NAME_BYTES];
+    if (resolve(r, d, target, to))
+        record_name_op(r, TRACE_LINK, name, to, site);
+    else
+        set_problem(r, "a link that leads out of the explorer's world", site, 0, target);
+}
+
+/* MAP makes no event, but is looked at; OPEN_DIR makes one if the directory was made. */
+static const int kind_of_op[FILE_OP_COUNT] = {
+    [FILE_OP_OPEN_DIR] = TRACE_MAKE_DIR,
     [FILE_OP_CREATE] = TRACE_CREATE,
     [FILE_OP_OPEN] = -1,
     [FILE_OP_STAT] = -1,
     [FILE_OP_ALLOCATE] = TRACE_RESIZE,
     [FILE_OP_PUNCH] = TRACE_PUNCH,
-    [FILE_OP_MAP] = -1,
+    [FILE_OP_MAP] = TRACE_KINDS,
     [FILE_OP_SYNC] = TRACE_SYNC,
     [FILE_OP_UNLINK] = TRACE_UNLINK,
     [FILE_OP_SYNC_DIR] = TRACE_SYNC_DIR,
@@ -560,28 +675,68 @@ static const int kind_of_op[] = {
     [FILE_OP_RESERVE] = -1,
     [FILE_OP_READ] = -1,
     [FILE_OP_LIST] = -1,
-    [FILE_OP_WRITE] = -1,
+    [FILE_OP_WRITE] = TRACE_WRITE,
 };
 
-static void on_file(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                    const char *site)
+static void record_file_op(struct recorder *r, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                           uint64_t size, void *address, const char *site)
+{
+    char path[NAME_BYTES], to[NAME_BYTES] = "";
+    bool parent = op == FILE_OP_SYNC_DIR && strcmp(name, "..") == 0;
+    if (op == FILE_OP_OPEN_DIR && size == 0)
+        return;
+    if (!resolve(r, d, parent ? "" : name, path) || (op == FILE_OP_RENAME && !resolve(r, d, address, to))) {
+        set_problem(r, "an operation outside the explorer's world", site, 0, name);
+        return;
+    }
+    const struct name_entry *entry = find_name(r, path);
+    switch (op) {
+    case FILE_OP_MAP:
+        if (entry != NULL)
+            add_range(r, address, size, offset, entry->inode);
+        else
+            set_problem(r, "a mapping of a file that was not created", site, 0, path);
+        break;
+    case FILE_OP_OPEN_DIR:
+        record_name_op(r, TRACE_MAKE_DIR, path, "", site);
+        break;
+    case FILE_OP_CREATE:
+        if (address != NULL)
+            record_link(r, d, path, address, site);
+        else
+            record_name_op(r, TRACE_CREATE, path, "", site);
+        break;
+    case FILE_OP_SYNC_DIR:
+        follow(r, path);
+        if (parent)
+            parent_of(path);
+        record_name_op(r, TRACE_SYNC_DIR, path, "", site);
+        break;
+    case FILE_OP_WRITE:
+        record_write(r, path, offset, size, site);
+        break;
+    case FILE_OP_UNLINK:
+    case FILE_OP_RENAME:
+        record_name_op(r, (enum trace_kind)kind_of_op[op], path, to, site);
+        break;
+    default:
+        record_space_op(r, (enum trace_kind)kind_of_op[op], path, offset, size, site);
+    }
+}
+
+static void on_file(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                    uint64_t size, void *address, const char *site)
 {
     struct recorder *r = context;
     if (op == FILE_OP_RESERVE && recorder_observer.reserved != NULL)
         recorder_observer.reserved(address, size);
-    if (r->off)
+    if (r->off || kind_of_op[op] < 0)
         return;
     pthread_mutex_lock(&r->lock);
-    if (op == FILE_OP_MAP) {
-        struct name_entry *entry = find_name(r, name);
-        if (entry != NULL)
-            add_range(r, address, size, offset, entry->inode);
-        else
-            set_problem(r, "a mapping of a file that was not created", site, 0, name);
-    } else if (kind_of_op[op] >= 0) {
-        record_file_op(r, (enum trace_kind)kind_of_op[op], name, op == FILE_OP_RENAME ? (const char *)address : NULL,
-                       offset, size, site);
-    }
+    size_t first = r->trace->count;
+    record_file_op(r, d, op, name, offset, size, address, site);
+    if (r->trace->count > first)
+        apply_swap(r, r->trace->events[first].site, (enum trace_kind)r->trace->events[first].kind, first);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -592,9 +747,10 @@ static bool on_file_skip(void *context, enum file_op op, const char *name)
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
 
-void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace)
+void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace, const char *root)
 {
     memset(r, 0, sizeof *r);
+    snprintf(r->root, sizeof r->root, "%s", root);
     r->sites = sites;
     r->trace = trace;
     r->seen = SITE_SEEN_HISTORY;
@@ -660,12 +816,30 @@ static void check_shadow_file(struct recorder *r, const struct name_entry *entry
     munmap(bytes, (size_t)s.st_size);
 }
 
-void recorder_check_shadow(struct recorder *r, const char *dir)
+int recorder_make_dir(struct recorder *r, const char *name)
+{
+    char path[PATH_BYTES + NAME_BYTES];
+    snprintf(path, sizeof path, "%s/%s", r->root, name);
+    pthread_mutex_lock(&r->lock);
+    record_name_op(r, TRACE_MAKE_DIR, name, "", MEDIA_SITE);
+    pthread_mutex_unlock(&r->lock);
+    recorder_settle(r);
+    return mkdir(path, 0700);
+}
+
+void recorder_settle(struct recorder *r)
+{
+    pthread_mutex_lock(&r->lock);
+    add_event(r, TRACE_SETTLE, note_site(r, MEDIA_SITE, TRACE_SETTLE));
+    pthread_mutex_unlock(&r->lock);
+}
+
+void recorder_check_shadow(struct recorder *r)
 {
     for (unsigned i = 0; r->shadow != NULL && i < r->names_count; i++) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/%s", dir, r->names[i].name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        char path[PATH_BYTES + NAME_BYTES];
+        snprintf(path, sizeof path, "%s/%s", r->root, r->names[i].name);
+        int fd = is_file(r->names[i].inode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
         if (fd < 0)
             continue;
         check_shadow_file(r, &r->names[i], fd);

@@ -6,6 +6,9 @@
  * write-back, fence, non-temporal store and file operation becomes one event with its thread, its site ("file.c:line") and,
  * for stores, the words that were stored. Addresses are turned into (inode, offset) by the mappings that were announced.
  * An inode is one created file: a name that is removed and created again is another inode.
+ *
+ * The recorder's world is one directory, "" in names; everything that is recorded happens below it. Names are paths from there:
+ * "pool", "pool/pool.pa", "more-1/segment-00000001.pa". Links are followed where the library goes through them.
  */
 #ifndef TESTS_EXPLORE_RECORDER_H
 #define TESTS_EXPLORE_RECORDER_H
@@ -20,9 +23,12 @@
 #include "tests/explore/holes.h"
 
 #define INODE_NONE      UINT32_MAX
+#define INODE_DIRECTORY (UINT32_MAX - 1) /* a name that is one; so many as there are names */
+#define INODE_LINK      (UINT32_MAX - 2) /* a symbolic link to a directory */
 #define INODES_MAX      256u
 #define NAMES_MAX       64u
-#define NAME_BYTES      32u
+#define NAME_BYTES      64u
+#define PATH_BYTES      256u
 #define SITES_MAX       1024u
 #define SITE_NAME_BYTES 40u
 #define INODE_MAX_BYTES (256u << 20)
@@ -36,10 +42,14 @@ enum trace_kind {
     TRACE_CREATE, /* name -> a new inode of 0 bytes */
     TRACE_RESIZE, /* the inode's size becomes `size` */
     TRACE_PUNCH,
-    TRACE_SYNC, /* the inode's size is durable */
+    TRACE_SYNC,  /* the inode's size is durable, and what was written */
+    TRACE_WRITE, /* words written that the file's sync makes durable */
+    TRACE_MAKE_DIR,
+    TRACE_LINK, /* name -> a symbolic link to name2 */
     TRACE_UNLINK,
-    TRACE_RENAME,   /* name -> name2 */
-    TRACE_SYNC_DIR, /* names are durable */
+    TRACE_RENAME,   /* name -> name2; if it is a link, to name3 */
+    TRACE_SYNC_DIR, /* the names in a directory are durable */
+    TRACE_SETTLE,   /* time has passed: everything is durable */
     TRACE_BEGIN,    /* operation number `offset` of the history begins */
     TRACE_END,
     TRACE_KINDS
@@ -131,11 +141,19 @@ bool recorder_is_swapped_with(enum trace_kind held, enum trace_kind next);
 struct name_entry {
     char name[NAME_BYTES];
     uint32_t inode;
+    char target[NAME_BYTES]; /* of a link */
 };
+static inline bool is_file(uint32_t inode)
+{
+    return inode < INODES_MAX;
+}
+/** Does a name lie in a directory? (Not deeper.) */
+bool name_is_in(const char *name, const char *directory);
 
 struct recorder {
     struct media_recorder media; /* hand these two to the library */
     struct file_hooks hooks;
+    char root[PATH_BYTES]; /* the world */
     struct trace *trace;
     struct sites *sites;
     unsigned scenario;   /* bit number for site.scenarios */
@@ -179,7 +197,8 @@ struct recorder_observer {
 };
 extern struct recorder_observer recorder_observer;
 
-void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace);
+/** root: of the world, without links. */
+void recorder_init(struct recorder *r, struct sites *sites, struct trace *trace, const char *root);
 void recorder_fini(struct recorder *r);
 /** Forget mappings; start with these names, holes, and this number for the next created file. The trace is cleared. */
 void recorder_restart(struct recorder *r, const struct name_entry *names, unsigned names_count,
@@ -197,7 +216,11 @@ void recorder_opened(struct recorder *r);
 void recorder_killed(struct recorder *r);
 /** Keep a copy of every file from here on; before the first file is created. */
 void recorder_keep_shadow(struct recorder *r);
-/** Compare the files in dir with the copies; sets problem. */
-void recorder_check_shadow(struct recorder *r, const char *dir);
+/** A directory that is there before the history begins. 0 or -1. */
+int recorder_make_dir(struct recorder *r, const char *name);
+/** Time has passed: whatever was stored and done so far is durable. */
+void recorder_settle(struct recorder *r);
+/** Compare the files with the copies; sets problem. */
+void recorder_check_shadow(struct recorder *r);
 
 #endif

@@ -82,6 +82,16 @@ struct runner {
     } workers[WORKERS_MAX];
 };
 
+/* Where a scenario is recorded, below the directory of the workers'; and that it is there. */
+static void record_root(const struct scenario *s, const char *root, char *path, size_t size)
+{
+    if (s->in_place) {
+        snprintf(path, size, "%s/w0", root);
+        mkdir(path, 0700);
+    }
+    snprintf(path, size, s->in_place ? "%s/w0/tree" : "%s/record", root);
+}
+
 static void worker_root(const struct runner *r, unsigned n, char *path, size_t size)
 {
     snprintf(path, size, "%s/w%u", r->root, n);
@@ -165,7 +175,11 @@ static void runner_main(const struct scenario *s, unsigned number, struct sites 
                         struct run_result *result)
 {
     static struct runner r;
-    r.o = o;
+    static struct run_options own;
+    own = *o;
+    if (s->in_place)
+        own.workers = 1;
+    r.o = o = &own;
     r.shared = shared_memory(sizeof *r.shared);
     r.shared->result = result;
     snprintf(r.root, sizeof r.root, "%s/run", o->dir);
@@ -173,7 +187,7 @@ static void runner_main(const struct scenario *s, unsigned number, struct sites 
     if (mkdir(r.root, 0700) != 0)
         abort();
     char dir[280];
-    snprintf(dir, sizeof dir, "%s/record", r.root);
+    record_root(s, r.root, dir, sizeof dir);
     double start = now_seconds();
     history_record(&r.history, s, number, dir, sites, o);
     r.points = points_of(&r.history.trace, r.history.from, true, &r.points_count);
@@ -337,7 +351,7 @@ int replay(const char *id, struct sites *sites, const struct run_options *given)
     static struct worker w;
     struct shared *shared = shared_memory(sizeof *shared);
     shared->result = run_result_new();
-    snprintf(dir, sizeof dir, "%s/record", o.dir);
+    record_root(s, o.dir, dir, sizeof dir);
     snprintf(root, sizeof root, "%s/w0", o.dir);
     history_record(&h, s, 0, dir, sites, &o);
     if (h.problem[0] != '\0') {

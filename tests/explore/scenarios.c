@@ -68,6 +68,10 @@ const struct scenario *const scenarios[] = {
     &scenario_reallocate_huge,
     &scenario_aligned,
     &scenario_everything,
+    &scenario_create_dir,
+    &scenario_dirs_create,
+    &scenario_dirs_files,
+    &scenario_dirs_led,
 #ifndef EXPLORE_NO_TREES
     &scenario_tree_create,
     &scenario_tree_change,

@@ -434,9 +434,9 @@ void worker_pass(struct worker *w, const struct point *points, size_t count, uns
     }
 }
 
-static void init_recorder(struct recorder *r, struct trace *t, const struct history *h)
+static void init_recorder(struct recorder *r, struct trace *t, const struct history *h, const char *root)
 {
-    recorder_init(r, h->recorder.sites, t);
+    recorder_init(r, h->recorder.sites, t, root);
     r->scenario = h->recorder.scenario;
     r->seen = SITE_SEEN_RECOVERY;
 }
@@ -456,8 +456,8 @@ void worker_init(struct worker *w, const struct run_options *o, struct history *
     w->image.changed = disk_line_changed;
     w->image.context = &w->disk;
     for (unsigned d = 0; d < DEPTH_MAX; d++)
-        init_recorder(&w->levels[d].recorder, &w->levels[d].trace, h);
-    init_recorder(&w->again, &w->again_trace, h);
+        init_recorder(&w->levels[d].recorder, &w->levels[d].trace, h, w->disk.tree);
+    init_recorder(&w->again, &w->again_trace, h, w->disk.tree);
 }
 
 void worker_fini(struct worker *w)

@@ -345,10 +345,11 @@ static int spoil(void *context, enum file_op op, const char *name, const char *s
     return op == FILE_OP_UNLINK && s->no_removal ? EIO : 0;
 }
 
-static void copy_grown(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                       const char *site)
+static void copy_grown(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                       uint64_t size, void *address, const char *site)
 {
     struct spoiler *s = context;
+    (void)d;
     (void)name;
     (void)offset;
     (void)size;

@@ -44,11 +44,13 @@ static bool run_history(const struct scenario *s, const char *dir, uint64_t seed
 static bool self_test(const char *dir, struct sites *sites)
 {
     struct recorder r;
+    char world[64];
     struct trace trace = {0};
     struct dir d;
     struct file f;
     const uint64_t size = 1u << 21;
-    recorder_init(&r, sites, &trace);
+    snprintf(world, sizeof world, "%.*s", (int)(strrchr(dir, '/') - dir), dir);
+    recorder_init(&r, sites, &trace, world);
     struct media m = {.mode = MEDIA_RECORD, .recorder = &r.media};
     if (dir_open(&d, dir, true, false, &r.hooks) != 0 || dir_reserve(&d, size, size, size) != 0 ||
         file_create(&d, &f, "file", 4096, false) != 0 || file_map(&d, &f, 0) != 0)
