@@ -52,8 +52,9 @@ struct pa_pool {
 /** What tests set that users do not; 0 / NULL = default. */
 struct pool_params {
     uint32_t lanes, lane_entries, slots;   /* create only */
-    const struct media_recorder *recorder; /* no thread of the pool's own, then */
+    const struct media_recorder *recorder; /* no thread of the pool's own, then, unless background is set */
     const struct file_hooks *hooks;        /* nor with these */
+    bool background;
     bool young;         /* big blocks go into the young indexes, as while the first ones are being read */
     bool locked;        /* the caller has the pool's lock through another handle */
     bool members_known; /* and has looked at the further directories */

@@ -184,8 +184,8 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pool_params
     free(next);
     if (code == 0)
         code = make_bigs(pool);
-    bool alone =
-        pool->read_only || (o->flags & PA_NO_BACKGROUND) != 0 || params->recorder != NULL || params->hooks != NULL;
+    bool watched = (params->recorder != NULL || params->hooks != NULL) && !params->background;
+    bool alone = pool->read_only || (o->flags & PA_NO_BACKGROUND) != 0 || watched;
     if (code == 0)
         code = background_init(pool, !alone, pool->big_count);
     if (code == 0)

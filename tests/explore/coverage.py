@@ -17,9 +17,7 @@ import sys
 import tempfile
 
 CALLS = re.compile(r"\b(media_(?:store64|store64_nt|write|set|flush|drain|persist|copy_line)|"
-                   r"(?:file|dir)_(?:create|sync|unlink|rename|punch|allocate))\s*\(")
-# Not cut here: test_repair cuts a repair off at each of its operations.
-NOT_OURS = re.compile(r"repair")
+                   r"(?:file|dir)_(?:create|sync|unlink|rename|punch|allocate|write))\s*\(")
 FOLDERS = ["log", "segment", "fptree", "small", "big", "huge", "recovery", "pool"]
 # Functions with a place that no scenario passes, and why, or who does.
 ELSEWHERE = {
@@ -28,6 +26,8 @@ ELSEWHERE = {
     "uncreate": "a file operation fails: suite fault",
     "superblock_create": "a file operation fails: suite fault",
     "members_uncreate": "a creation fails: test_dirs",
+    "repair_patch": "into a private mapping",
+    "restore_leaf": "into a private mapping",
     "provider_make_file": "a stray file is in the way",
     "lane_touch": "more lines in a quarter of the ring than the scenarios touch",
     "redo_change": "in the pool tree_refill comes first: test_fptree_crash",
@@ -68,8 +68,6 @@ class Source:
     def places(self):
         """(file name, first line, last line, call, path) of every statement that changes media."""
         for path in self.paths:
-            if NOT_OURS.search(path.name):
-                continue
             lines = path.read_text(encoding="utf-8").split("\n")
             for number, line in enumerate(lines, 1):
                 code = re.sub(r"/\*.*?\*/|\".*?\"", "", line)
@@ -84,15 +82,21 @@ class Source:
 
 def table_steps(root):
     """(protocol, step, text) of each row of the step tables; a table is one whose rows begin with numbers or "word:"."""
+    yield from table_rows(root / "docs" / "PROTOCOLS.md", r"(?:([a-z][a-z ]*): ?)?(\d+)?(?= |$)")
+    yield from table_rows(root / "docs" / "REPAIR.md", r"()(\d+)(?= )")
+
+
+def table_rows(path, pattern):
+    """As table_steps, of one document."""
     chapter = section = ""
-    for line in (root / "docs" / "PROTOCOLS.md").read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8").split("\n"):
         if line.startswith("#"):
             title = re.split(r"[:(,`]| on a ", line.lstrip("# "))[0].strip()
             chapter, section = (title, "") if line.startswith("## ") else (chapter, title)
         if not line.startswith("|") or chapter == "Protocols":
             continue
         cell = line.split("|")[1].strip()
-        row = re.match(r"(?:([a-z][a-z ]*): ?)?(\d+)?(?= |$)", cell)
+        row = re.match(pattern, cell)
         if row and (row.group(2) or row.group(1)):
             yield (f"{chapter} / {section}" if section else chapter), row.group(2) or row.group(1), cell
 

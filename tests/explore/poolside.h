@@ -40,6 +40,8 @@ struct cell_place {
 /** The place of a cell in an open pool. */
 void *cell_address(const pa_pool *pool, pa_pptr root, const struct cell_place *place);
 
+struct poolside_repair; /* scenarios_repair.c */
+
 /** The pool of a history, and how to open it. */
 struct poolside {
     pa_options options;
@@ -56,6 +58,7 @@ struct poolside {
     uint64_t stamps;    /* made so far */
     char more[MORE_MAX][PATH_BYTES + NAME_BYTES];
     const char *dirs[MORE_MAX]; /* the further directories */
+    struct poolside_repair *repair;
     struct cell_place *cells;
     uint32_t cells_count;
     struct {

@@ -44,6 +44,7 @@ static int open_state(struct look *l, unsigned cores, uint64_t max_size)
     pa_options o = l->p->options;
     params.recorder = &l->j->recorder->media;
     params.hooks = &l->j->recorder->hooks;
+    params.background = false;
     o.cores = cores;
     o.max_size = max_size;
     o.ndirs = l->p->name_dirs ? o.ndirs : 0;

@@ -738,6 +738,8 @@ static void on_file(void *context, const struct dir *d, enum file_op op, const c
     if (r->trace->count > first)
         apply_swap(r, r->trace->events[first].site, (enum trace_kind)r->trace->events[first].kind, first);
     pthread_mutex_unlock(&r->lock);
+    if (r->pause != NULL)
+        r->pause();
 }
 
 static bool on_file_skip(void *context, enum file_op op, const char *name)

@@ -160,7 +160,7 @@ struct recorder {
     unsigned seen;       /* SITE_SEEN_... */
     bool off;            /* nothing is recorded, and no mutant acts */
     bool dying;          /* what is stored from here on stays in the cache: the process dies before it flushes */
-    void (*pause)(void); /* after an event of a store, flush or drain; where another thread may come in. May be NULL. */
+    void (*pause)(void); /* after an event; where another thread may come in. May be NULL. */
     /* A copy of what the announced stores make of each file; a line that differs from it when it is flushed was stored to by
      * other means. NULL = not kept. Only for histories of one thread. */
     unsigned char **shadow;

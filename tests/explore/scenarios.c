@@ -45,6 +45,8 @@ const struct scenario *const scenarios[] = {
     &scenario_threads_four,
     &scenario_threads_any,
     &scenario_threads_spare,
+    &scenario_threads_background,
+    &scenario_threads_index,
     &scenario_big,
     &scenario_big_index,
     &scenario_big_takeover,
@@ -72,6 +74,8 @@ const struct scenario *const scenarios[] = {
     &scenario_dirs_create,
     &scenario_dirs_files,
     &scenario_dirs_led,
+    &scenario_repair_files,
+    &scenario_repair_contents,
 #ifndef EXPLORE_NO_TREES
     &scenario_tree_create,
     &scenario_tree_change,

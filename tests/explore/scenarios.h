@@ -31,10 +31,13 @@ extern const struct scenario scenario_huge, scenario_huge_takeover, scenario_hug
 
 /* scenarios_threads.c */
 extern const struct scenario scenario_threads, scenario_threads_four, scenario_threads_any, scenario_threads_spare,
-    scenario_threads_tree;
+    scenario_threads_background, scenario_threads_index, scenario_threads_tree;
 
 /* scenarios_dirs.c */
 extern const struct scenario scenario_create_dir, scenario_dirs_create, scenario_dirs_files, scenario_dirs_led;
+
+/* scenarios_repair.c */
+extern const struct scenario scenario_repair_files, scenario_repair_contents;
 
 /* scenarios_tree.c */
 extern const struct scenario scenario_tree_create, scenario_tree_change, scenario_tree_split, scenario_tree_remove,

@@ -83,6 +83,7 @@ static int run_dirs_led(struct history *h)
                                              .run = run_##NAME,                                                        \
                                              .judge = poolside_judge,                                                  \
                                              .fini = poolside_fini,                                                    \
+                                             .name_kills = (EVERY) / 16 + 1,                                           \
                                              .nested_every = EVERY,                                                    \
                                              .bare = BARE,                                                             \
                                              .in_place = IN_PLACE}

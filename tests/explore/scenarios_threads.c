@@ -5,7 +5,7 @@
  *
  * The threads take turns at the events that they record: drawn by lot, one hands over to another, and waits until it is handed the
  * turn again, or for a moment if the other cannot go on, because it waits for a lock that this one holds. So the
- * operations really overlap, in another way for each seed.
+ * operations really overlap, in another way for each seed. The pool's own thread, where it is allowed, takes part as one more.
  */
 #include <errno.h>
 #include <string.h>
@@ -26,7 +26,8 @@ struct turns {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     uint32_t threads, arrived, turn;
-    bool left[THREADS_MAX];
+    uint32_t others; /* the pool's own thread */
+    bool left[THREADS_MAX + 1];
     uint64_t random;
 };
 
@@ -42,6 +43,7 @@ struct thread_work {
 /* --- taking turns -------------------------------------------------------------------------------------------------------- */
 
 static _Thread_local struct thread_work *mine;
+static struct turns turns_now; /* outlives the histories' threads, because the pool's own thread does */
 
 static uint64_t draw(uint64_t *random, uint64_t below)
 {
@@ -64,19 +66,18 @@ static struct timespec soon(void)
 /* Called at each event; see recorder.h. */
 static void take_turns(void)
 {
-    struct turns *t = mine == NULL ? NULL : mine->turns;
-    if (t == NULL)
-        return;
+    struct turns *t = &turns_now;
     pthread_mutex_lock(&t->mutex);
-    uint32_t other = (uint32_t)draw(&t->random, t->threads);
-    if (draw(&t->random, HAND_OVER_ONE_IN) == 0 && other != mine->number && !t->left[other]) {
+    uint32_t number = mine == NULL ? t->threads : mine->number;
+    uint32_t other = (uint32_t)draw(&t->random, t->threads + t->others);
+    if (draw(&t->random, HAND_OVER_ONE_IN) == 0 && other != number && !t->left[other]) {
         struct timespec until = soon();
         t->turn = other;
         pthread_cond_broadcast(&t->changed);
-        while (t->turn != mine->number && t->turn != NOBODY)
+        while (t->turn != number && t->turn != NOBODY)
             if (pthread_cond_timedwait(&t->changed, &t->mutex, &until) == ETIMEDOUT)
                 break;
-        t->turn = mine->number;
+        t->turn = number;
     }
     pthread_mutex_unlock(&t->mutex);
 }
@@ -126,16 +127,17 @@ static size_t overlaps(const struct history *h)
 static int run_together(struct history *h, unsigned threads, unsigned steps, unsigned tree,
                         int (*step)(struct thread_work *work, unsigned i))
 {
-    struct turns turns = {.mutex = PTHREAD_MUTEX_INITIALIZER,
-                          .changed = PTHREAD_COND_INITIALIZER,
-                          .threads = threads,
-                          .turn = NOBODY,
-                          .random = h->seed};
+    turns_now = (struct turns){.mutex = PTHREAD_MUTEX_INITIALIZER,
+                               .changed = PTHREAD_COND_INITIALIZER,
+                               .threads = threads,
+                               .turn = NOBODY,
+                               .others = poolside_of(h)->params.background,
+                               .random = h->seed};
     struct thread_work work[THREADS_MAX];
     pthread_t ids[THREADS_MAX];
     h->recorder.pause = take_turns;
     for (unsigned i = 0; i < threads; i++) {
-        work[i] = (struct thread_work){h, &turns, i, steps, tree, step, mix64(h->seed * THREADS_MAX + i), 0};
+        work[i] = (struct thread_work){h, &turns_now, i, steps, tree, step, mix64(h->seed * THREADS_MAX + i), 0};
         if (pthread_create(&ids[i], NULL, thread_main, &work[i]) != 0)
             return history_fail(h, "no thread");
     }
@@ -189,6 +191,16 @@ static int step_segments(struct thread_work *work, unsigned i)
     return i % 4 == 3 ? poolside_defragment(work->h, UINT64_MAX, false) : poolside_free(work->h, cell);
 }
 
+/* As step_segments, but whoever takes the last segment of the free list wakes the pool's own thread. */
+static int step_wake(struct thread_work *work, unsigned i)
+{
+    static const size_t sizes[] = {16384, 400000, 500000, HUGE_BYTES};
+    uint32_t cell = own_cell(work);
+    if (pa_is_null(poolside_read(work->h, cell)))
+        return poolside_alloc(work->h, cell, sizes[draw(&work->random, 4)]);
+    return i % 8 == 7 ? poolside_defragment(work->h, UINT64_MAX, false) : poolside_free(work->h, cell);
+}
+
 /* One tree; a thread's keys are its own, but they lie beside the others' in the same leaves. */
 static int step_tree(struct thread_work *work, unsigned i)
 {
@@ -240,6 +252,49 @@ static int run_threads_spare(struct history *h)
     return poolside_close(h);
 }
 
+/* Since an event, the main thread, the history's, and one more have made events. */
+static int own_thread_worked(struct history *h, size_t from, unsigned threads)
+{
+    bool seen[256] = {false};
+    unsigned count = 0;
+    for (size_t i = from; i < h->trace.count; i++) {
+        count += !seen[h->trace.events[i].thread];
+        seen[h->trace.events[i].thread] = true;
+    }
+    return count > threads + 1 ? 0 : history_fail(h, "the pool's own thread did nothing");
+}
+
+/* The pool's own thread makes segments ahead. */
+static int run_threads_background(struct history *h)
+{
+    size_t from = h->trace.count;
+    poolside_new(h, 2, 16, 30, 2)->params.background = true;
+    TRY(poolside_create(h, 2 * OWNERS_EACH + 1));
+    history_from_here(h);
+    TRY(run_together(h, 2, 18, 0, step_wake));
+    TRY(poolside_close(h));
+    return own_thread_worked(h, from, 2);
+}
+
+/* The pool's own thread reads a block index of many segments that a killed process has left, while others allocate and free. */
+static int run_threads_index(struct history *h)
+{
+    struct poolside *p = poolside_new(h, 2, 16, 30, 1);
+    TRY(poolside_create(h, 2 * OWNERS_EACH + 1));
+    for (unsigned i = 0; i < 2 * OWNERS_EACH; i++)
+        TRY(poolside_alloc(h, poolside_owner(i), i < OWNERS_EACH ? 400000 : 30000));
+    for (unsigned i = 0; i < 2 * OWNERS_EACH; i += 3)
+        TRY(poolside_free(h, poolside_owner(i)));
+    TRY(poolside_kill(h));
+    p->params.background = true;
+    history_from_here(h);
+    TRY(poolside_open(h, 2));
+    if (!p->pool->background.running)
+        return history_fail(h, "the pool's own thread has nothing to read");
+    TRY(run_together(h, 2, 12, 0, step_any));
+    return poolside_close(h);
+}
+
 static int run_threads_tree(struct history *h)
 {
     unsigned tree;
@@ -268,4 +323,6 @@ THREADS_SCENARIO(threads, "two threads allocate and free at once");
 THREADS_SCENARIO(threads_four, "four threads on two cores allocate and free at once");
 THREADS_SCENARIO(threads_any, "three threads use all allocators and reallocate at once");
 THREADS_SCENARIO(threads_spare, "two threads use segments that a third makes ahead");
+THREADS_SCENARIO(threads_background, "two threads, and the pool's own that makes segments ahead");
+THREADS_SCENARIO(threads_index, "two threads, while the pool's own reads a large block index");
 THREADS_SCENARIO(threads_tree, "three threads change one FPTree at once");

@@ -295,6 +295,15 @@ static int walk_random(struct walk *w, unsigned round)
     return stop;
 }
 
+static bool kills_here(const struct state_space *s)
+{
+    const struct state_limits *l = &s->limits;
+    if (l->kills == 0)
+        return false;
+    bool at_names = s->file_product > 1 && (l->name_kills == 0 || mix64(s->seed + 1) % l->name_kills == 0);
+    return at_names || mix64(s->seed) % l->kills == 0;
+}
+
 int state_space_walk(struct state_space *s, unsigned round,
                      int (*visit)(void *arg, const struct state_code *code, const struct choice *c), void *arg)
 {
@@ -308,7 +317,7 @@ int state_space_walk(struct state_space *s, unsigned round,
             stop = walk_singles(&w);
         if (stop == 0)
             stop = walk_pairs(&w);
-        if (stop == 0 && s->limits.kills != 0 && (s->file_product > 1 || mix64(s->seed) % s->limits.kills == 0))
+        if (stop == 0 && kills_here(s))
             stop = offer(&w, 'k', 0, 0, 0);
     }
     if (stop == 0)

@@ -32,8 +32,8 @@ struct state_limits {
     uint32_t exhaustive; /* all combinations of recent lines' prefixes while there are at most so many */
     uint32_t random;     /* random subsets */
     uint32_t files;      /* all file combinations while there are at most so many */
-    uint32_t
-        kills; /* at one point in so many, and where names or sizes are pending, the process alone dies; 0 = never */
+    uint32_t kills;      /* at one point in so many the process alone dies; 0 = never */
+    uint32_t name_kills; /* also at one in so many of those where names or sizes are pending; 0 = 1 */
 };
 
 /** Where the codes are used: the image, and what was touched by the operations in flight. */

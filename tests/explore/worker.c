@@ -344,7 +344,9 @@ void worker_space(struct worker *w, struct state_space *s, const struct trace *t
     uint64_t seed = w->history->seed;
     for (unsigned d = 0; d <= depth; d++)
         seed = mix64(seed ^ mix64(w->levels[d].event + d));
-    state_space_init(s, image, (uint32_t)recent, seed, depth == 0 ? &w->o->limits : &w->o->nested_limits);
+    struct state_limits limits = depth == 0 ? w->o->limits : w->o->nested_limits;
+    limits.name_kills = w->history->scenario->name_kills;
+    state_space_init(s, image, (uint32_t)recent, seed, &limits);
 }
 
 /* Look at the states of an image that stands before an event of a trace. */
