@@ -17,9 +17,10 @@ static struct {
     const char *file;
 } at_file;
 
-static void forget(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                   const char *site)
+static void forget(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                   uint64_t size, void *address, const char *site)
 {
+    (void)d;
     (void)context, (void)offset, (void)size, (void)address, (void)site;
     if (at_file.pool == NULL || op != FILE_OP_MAP || strcmp(name, at_file.file) != 0)
         return;
