@@ -172,8 +172,9 @@ static int bring_up(pa_pool *pool, const pa_options *o, const struct pool_params
     if (next == NULL)
         return error_set(PA_ENOMEM, "no memory to read %u lanes", geometry->lanes);
     uint64_t lsn = 0;
-    /* A ready root that a killed process left in the cache only would be made anew after a power failure. The
-     * fence is recovery_run's first. */
+    /* A ready root that a killed process left in the cache only would be made anew after a power failure, and the end of a repair
+     * would be taken back. The fence is recovery_run's first. */
+    media_flush(&pool->media, &pool->open_tally, superblock_of(&pool->file), sizeof(struct pm_superblock));
     media_flush(&pool->media, &pool->open_tally, pool_root_line(pool), sizeof *pool_root_line(pool));
     code = recovery_run(&pool->manager, &pool->open_tally, pool_is_leaf, next, &lsn);
     pool->manager.open_lsn = pool->manager.lsn_floor = lsn;

@@ -505,7 +505,10 @@ int repair_resume(struct repair *r, const struct file_hooks *hooks, bool *ret_di
 {
     uint64_t magic = 0;
     *ret_did = false;
-    int code = file_read(&r->dir, &r->file, 0, &magic, sizeof magic);
+    /* A killed repair may have left the magic in the cache only. It must not come back once the redo file is gone. */
+    int code = file_sync(&r->dir, &r->file);
+    if (code == 0)
+        code = file_read(&r->dir, &r->file, 0, &magic, sizeof magic);
     if (code != 0 && code != PA_ECORRUPT)
         return code;
     if (magic != SUPERBLOCK_MAGIC_REPAIR)
