@@ -55,6 +55,7 @@ struct scenario {
     unsigned nested_every; /* crash again inside the recovery of one state in so many; 0 = the run's default */
     unsigned name_kills;   /* the process dies at one in so many points where names or sizes are pending; 0 = 1 */
     bool threads;          /* of several threads: recorded anew it is another history, so its ids cannot be replayed */
+    bool private_maps;     /* the library works on private mappings too, where stores reach no file */
     bool self_test;        /* of the explorer: not the library's, run only by --self-test or by name */
     bool bare;             /* the pool's directory is not there at the beginning */
     bool in_place; /* files name the place they are in: it is recorded where its states are put, by one worker */

@@ -327,6 +327,7 @@ static int run_repair_contents(struct history *h)
                                              .fini = repair_fini,                                                      \
                                              .name_kills = 24,                                                         \
                                              .nested_every = 64,                                                       \
+                                             .private_maps = true,                                                     \
                                              .in_place = true}
 
 REPAIR_SCENARIO(repair_files, "a pool with damaged files is repaired");

@@ -88,7 +88,7 @@ int main(void)
     recorder_observer = (struct recorder_observer){observe, watch_range};
     bool good = self_test(dir, sites);
     for (unsigned i = 0; scenarios[i] != NULL; i++)
-        if (!scenarios[i]->self_test)
+        if (!scenarios[i]->self_test && !scenarios[i]->private_maps)
             good &= run_history(scenarios[i], dir, 1, sites);
     for (uint64_t seed = 2; seed < 2 + MIX_SEEDS; seed++)
         good &= run_history(&scenario_everything, dir, seed, sites);
