@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #if defined(PALLOCATOR_VALGRIND)
 #include <valgrind/memcheck.h>
@@ -53,6 +54,49 @@ static inline void valgrind_mark_filled(const void *address, size_t size)
 {
 #if defined(PALLOCATOR_VALGRIND)
     (void)VALGRIND_MAKE_MEM_DEFINED(address, size);
+#else
+    (void)address, (void)size;
+#endif
+}
+
+/** The first of these bytes that nobody may touch; NULL: there is none. */
+static inline void *valgrind_first_free(const void *address, size_t size)
+{
+#if defined(PALLOCATOR_VALGRIND)
+    VALGRIND_DISABLE_ERROR_REPORTING;
+    uintptr_t first = VALGRIND_CHECK_MEM_IS_ADDRESSABLE(address, size);
+    VALGRIND_ENABLE_ERROR_REPORTING;
+    return (void *)first;
+#else
+    (void)address, (void)size;
+    return NULL;
+#endif
+}
+
+/** Is it memcheck that runs? (Not another of Valgrind's tools.) */
+static inline bool valgrind_is_memcheck(void)
+{
+#if defined(PALLOCATOR_VALGRIND)
+    char byte;
+    return VALGRIND_MAKE_MEM_DEFINED(&byte, sizeof byte) != 0;
+#else
+    return false;
+#endif
+}
+
+/** A line in Valgrind's report. */
+#if defined(PALLOCATOR_VALGRIND)
+#define VALGRIND_TELL(...) ((void)VALGRIND_PRINTF(__VA_ARGS__))
+#else
+#define VALGRIND_TELL(...) ((void)0)
+#endif
+
+/** An error in memcheck's report: these bytes, which nobody can reach any more. */
+static inline void valgrind_report_lost(const void *address, size_t size)
+{
+#if defined(PALLOCATOR_VALGRIND)
+    (void)VALGRIND_MAKE_MEM_NOACCESS(address, size);
+    (void)VALGRIND_CHECK_MEM_IS_ADDRESSABLE(address, size);
 #else
     (void)address, (void)size;
 #endif

@@ -148,7 +148,7 @@ int pool_allocate_big(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignment
             "the pool in %s has no free block of %zu bytes and cannot grow; free blocks, or raise max_size "
             "or the file system's space",
             pool->dir.path, size);
-    return pool_watch_allocated(pool, dst, code);
+    return pool_watch_allocated(pool, dst, size, code);
 }
 
 int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
@@ -166,7 +166,7 @@ int pool_allocate(pa_pool *pool, pa_pptr *dst, size_t size)
     lock_release(&pool->cores[core].lock);
     if (__builtin_expect(code == PA_ENOSPC, 0))
         code = allocate_anywhere(pool, dst, class_index, false);
-    return pool_watch_allocated(pool, dst, code);
+    return pool_watch_allocated(pool, dst, size, code);
 }
 
 static int check_owner(const pa_pool *pool, const pa_pptr *dst)
@@ -308,6 +308,8 @@ size_t pool_usable_size(const pa_pool *pool, pa_pptr p)
 size_t pa_usable_size(const pa_pool *pool, pa_pptr p)
 {
     POOL_CALL(pool);
+    if (pool_is_watched(pool))
+        pool_watch_open(pool, p);
     return pool_usable_size(pool, p);
 }
 

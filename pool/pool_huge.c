@@ -23,7 +23,7 @@ int pool_allocate_huge(pa_pool *pool, pa_pptr *dst, size_t size, size_t alignmen
     unsigned core = pool_lock_core(pool);
     huge_alloc(&pool->manager, &pool->cores[core], s, dst);
     lock_release(&pool->cores[core].lock);
-    return pool_watch_allocated(pool, dst, 0);
+    return pool_watch_allocated(pool, dst, size, 0);
 }
 
 /* Lock the core that a huge block belongs to; NULL, unlocked, if s is no huge block's by then. */

@@ -351,6 +351,8 @@ int pa_close(pa_pool *pool)
     if (calls != 0)
         return error_set(PA_EINVAL, "%u calls on the pool in %s are still in progress; close it after they have ended",
                          calls, pool->dir.path);
+    if (pool_is_watched(pool))
+        pool_watch_lost(pool);
     background_stop(pool);
     for (unsigned i = 0; i < pool->big_count; i++) {
         lock_acquire(&pool->bigs[i].core->lock);

@@ -100,6 +100,8 @@ static int move_staged(pa_pool *pool, const struct owner_staging *staging, pa_pp
         code = pool_allocate(pool, staging->owner, size);
     if (code != 0)
         return code;
+    if (pool_is_watched(pool)) /* what lies behind size is copied too */
+        pool_watch_open(pool, *staging->owner);
     size_t room;
     code = pool_find_size(pool, *staging->owner, &room); /* fails if its block index just lacks DRAM */
     if (code == 0) {
@@ -125,11 +127,13 @@ static int move(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
 }
 
 /* *dst names a block of usable bytes. */
-static int reallocate(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
+static int resize(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
 {
     bool done;
-    if (pool_is_watched(pool))
+    if (pool_is_watched(pool)) {
+        pool_watch_open(pool, *dst);
         pool_watch_resizing(pool, *dst, usable, size);
+    }
     int code = resize_in_place(pool, *dst, usable, size, &done);
     if (pool_is_watched(pool))
         pool_watch_resized(pool, *dst, usable, size);
@@ -138,6 +142,14 @@ static int reallocate(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
     code = move(pool, dst, usable, size);
     bool full = code == PA_ENOSPC || code == PA_ENOMEM;
     return full && size <= usable ? 0 : code; /* large enough as it is */
+}
+
+static int reallocate(pa_pool *pool, pa_pptr *dst, size_t usable, size_t size)
+{
+    int code = resize(pool, dst, usable, size);
+    if (pool_is_watched(pool) && code == 0)
+        pool_watch_sized(pool, *dst, size);
+    return code;
 }
 
 int pa_reallocate(pa_pool *pool, pa_pptr *dst, size_t size)

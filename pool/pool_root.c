@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "pool/pool.h"
 #include "pool/pool_call.h"
+#include "pool/pool_watch.h"
 
 /* Zero the block of usable bytes and say that it is ready. */
 static void root_finish(pa_pool *pool, struct pm_root *line, size_t size, size_t usable)
@@ -10,6 +11,8 @@ static void root_finish(pa_pool *pool, struct pm_root *line, size_t size, size_t
     struct media_tally t = {0};
     const struct media *m = &pool->media;
     void *block = pa_direct(pool, line->root);
+    if (pool_is_watched(pool))
+        pool_watch_open(pool, line->root);
     media_set(m, block, 0, usable);
     media_persist(m, &t, block, usable); /* before check: which says that the block is zero */
     media_store64(m, &line->size, size);

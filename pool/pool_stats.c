@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "pool/pool.h"
 #include "pool/pool_call.h"
+#include "pool/pool_watch.h"
 
 /* The core is locked. */
 static int add_big(struct big *o, pa_stats *stats)
@@ -209,12 +210,32 @@ static int visit_huge(pa_pool *pool, pa_visit_fn visit, void *arg)
     return result;
 }
 
-int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
+static int visit_all(pa_pool *pool, pa_visit_fn visit, void *arg)
 {
-    POOL_CALL(pool);
     int result = visit_small_segments(pool, visit, arg);
     (void)background_wait_all(pool);
     for (unsigned i = 0; result == 0 && i < pool->big_count; i++)
         result = visit_big(pool, &pool->bigs[i], visit, arg);
     return result == 0 ? visit_huge(pool, visit, arg) : result;
+}
+
+struct watched_visit {
+    const pa_pool *pool;
+    pa_visit_fn visit;
+    void *arg;
+};
+
+/* The visitor is told the usable size, so it may use that. */
+static int visit_watched(pa_pptr block, size_t usable_size, void *arg)
+{
+    const struct watched_visit *w = arg;
+    pool_watch_open(w->pool, block);
+    return w->visit(block, usable_size, w->arg);
+}
+
+int pa_foreach(pa_pool *pool, pa_visit_fn visit, void *arg)
+{
+    POOL_CALL(pool);
+    struct watched_visit watched = {pool, visit, arg};
+    return pool_is_watched(pool) ? visit_all(pool, visit_watched, &watched) : visit_all(pool, visit, arg);
 }

@@ -2,13 +2,32 @@
 /* pool_watch.c -- blocks as memcheck is to see them. See pool_watch.h. */
 #include "pool/pool_watch.h"
 
-void pool_watch_allocated_(const pa_pool *pool, pa_pptr block, bool filled)
+void pool_watch_allocated_(const pa_pool *pool, pa_pptr block, size_t size)
+{
+    valgrind_mark_new(pa_direct(pool, block), pool_usable_size(pool, block));
+    pool_watch_sized(pool, block, size);
+}
+
+void pool_watch_filled_(const pa_pool *pool, pa_pptr block)
+{
+    valgrind_mark_filled(pa_direct(pool, block), pool_usable_size(pool, block));
+}
+
+void pool_watch_sized(const pa_pool *pool, pa_pptr block, size_t size)
 {
     size_t usable = pool_usable_size(pool, block);
-    if (filled)
-        valgrind_mark_filled(pa_direct(pool, block), usable);
-    else
-        valgrind_mark_new(pa_direct(pool, block), usable);
+    if (size < usable)
+        valgrind_mark_free((char *)pa_direct(pool, block) + size, usable - size);
+}
+
+/* What may not be touched is at the block's end. */
+void pool_watch_open(const pa_pool *pool, pa_pptr block)
+{
+    char *address = pa_direct(pool, block);
+    size_t usable = pool_usable_size(pool, block);
+    char *slack = usable != 0 ? valgrind_first_free(address, usable) : NULL;
+    if (slack != NULL)
+        valgrind_mark_new(slack, usable - (size_t)(slack - address));
 }
 
 /* All of the block but its owner, if that lies in it: a free nulls the owner. */

@@ -130,6 +130,34 @@ static void grow_tree(uint64_t keys)
     }
 }
 
+/* Pages that begin with a freed block are written back: by msync as a whole. */
+static void write_back_behind_freed(void)
+{
+    for (unsigned i = 0; i < OWNERS; i++)
+        allocate(i, 1024);
+    for (unsigned i = 0; i < OWNERS; i += 2)
+        TRY(pa_deallocate(pool, &root->owner[i]));
+    for (unsigned i = 1; i < OWNERS; i += 2)
+        fill(i);
+    free_all();
+}
+
+/* Blocks that are named by 8 bytes, from within, and from behind one another: none is lost. */
+static void own_in_every_way(void)
+{
+    struct node {
+        pa_pptr owner;
+        pa_off next;
+    } * node[3];
+    for (unsigned i = 0; i < 3; i++) {
+        node[i] = memset(allocate(10 + i, 60), 0, 60);
+        if (i > 0)
+            node[i - 1]->next = pa_off_of(pool, root->owner[10 + i]) + 8;
+    }
+    TRY(pa_allocate(pool, &node[2]->owner, 3 * MIB));
+    root->owner[11] = root->owner[12] = PA_NULL;
+}
+
 /* An owner that lies in its own block: the free nulls it. */
 static void free_owner_of_itself(void)
 {
@@ -183,6 +211,7 @@ static void everything(void)
     reallocate_through(small, 5);
     reallocate_through(big, 5);
     reallocate_through(huge, 5);
+    write_back_behind_freed();
     free_owner_of_itself();
     TRY(pa_allocate_aligned(pool, &root->owner[1], 100, 4096));
     TRY(pa_allocate_aligned(pool, &root->owner[2], 100000, 65536));
@@ -211,6 +240,7 @@ static int clean(const char *dir)
         check_filled(i, 1000 * (i + 1));
     free_all();
     everything();
+    own_in_every_way();
     TRY(pa_close(pool));
     TRY(pa_check(dir, NULL));
     return blocks >= 21 ? 0 : 2;
@@ -233,6 +263,43 @@ static void overrun(size_t size)
     size_t usable = pa_usable_size(pool, root->owner[0]);
     block[usable - 1] = 1;
     block[usable] = 1;
+}
+
+/* Into what the block has beyond the bytes that were asked for: behind that lies another block. */
+static void overrun_asked(void)
+{
+    char *block = allocate(0, 50);
+    block[49] = 1;
+    block[50] = 1;
+}
+
+static void overrun_asked_after_resize(void)
+{
+    allocate(0, 50);
+    TRY(pa_reallocate(pool, &root->owner[0], 5000));
+    char *block = pa_direct(pool, root->owner[0]);
+    block[4999] = 1;
+    block[5000] = 1;
+}
+
+/* The only pointer to a list of three is overwritten. */
+static void lose_a_list(void)
+{
+    pa_pptr *owner = &root->owner[0];
+    for (unsigned i = 0; i < 3; i++) {
+        TRY(pa_allocate(pool, owner, 100));
+        owner = memset(pa_direct(pool, *owner), 0, 100);
+    }
+    root->owner[0] = PA_NULL;
+    pa_persist(pool, root, sizeof *root);
+}
+
+/* A block is freed that still owns another. */
+static void lose_a_child(void)
+{
+    pa_pptr *parent = memset(allocate(0, 30000), 0, 30000);
+    TRY(pa_allocate(pool, &parent[100], 2 * MIB));
+    TRY(pa_deallocate(pool, &root->owner[0]));
 }
 
 /* Into a neighbour that was freed. Big blocks are cut from the end of a free one, so the second lies before the first. */
@@ -292,7 +359,15 @@ int main(int argc, char **argv)
     }
     if (strcmp(mode, "clean") == 0)
         return clean(dir);
-    if (strcmp(mode, "use-after-free") == 0)
+    if (strcmp(mode, "overrun-asked") == 0)
+        overrun_asked();
+    else if (strcmp(mode, "overrun-asked-after-resize") == 0)
+        overrun_asked_after_resize();
+    else if (strcmp(mode, "lose-list") == 0)
+        lose_a_list();
+    else if (strcmp(mode, "lose-child") == 0)
+        lose_a_child();
+    else if (strcmp(mode, "use-after-free") == 0)
         use_after_free(64);
     else if (strcmp(mode, "use-after-free-big") == 0)
         use_after_free(100000);

@@ -46,6 +46,18 @@ mistake()
     fi
 }
 
+# lost MODE BLOCKS: that many blocks are reported as lost when the pool is closed.
+lost()
+{
+    run "$1" "$1" || fail "$1" "exit code $?"
+    if grep -q "ERROR SUMMARY: $2 errors from 1 contexts" "$dir/$1" && grep -q "bytes in $2 blocks are lost in the pool" "$dir/$1" &&
+        [ "$(grep -c 'nothing in the pool points to it' "$dir/$1")" = "$2" ]; then
+        echo "passed $1"
+    else
+        fail "$1" "not $2 lost blocks"
+    fi
+}
+
 unset PMEM2_FORCE_GRANULARITY
 PMEM2_FORCE_GRANULARITY=CACHE_LINE clean clean
 PMEM2_FORCE_GRANULARITY=PAGE clean clean-msync
@@ -53,6 +65,10 @@ mistake use-after-free 'Invalid read of size' use_after_free
 mistake use-after-free-big 'Invalid read of size' use_after_free
 mistake overrun 'Invalid write of size' overrun
 mistake overrun-big 'Invalid write of size' overrun_into_freed
+mistake overrun-asked 'Invalid write of size' overrun_asked
+mistake overrun-asked-after-resize 'Invalid write of size' overrun_asked_after_resize
+lost lose-list 3
+lost lose-child 1
 mistake use-after-move 'Invalid read of size' use_after_move
 mistake use-after-shrink 'Invalid read of size' use_after_shrink
 mistake uninitialised 'depends on uninitialised value' uninitialised
