@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "pmem/file.h"
-#include "pmem/valgrind.h"
 
 void media_event_(const struct media *m, enum media_event event, const void *address, size_t size, const char *site)
 {
@@ -19,18 +18,6 @@ bool media_skip_(const struct media *m, enum media_event event, const char *site
     return m->recorder->skip != NULL && m->recorder->skip(m->recorder->context, event, site);
 }
 
-/* An msync is of whole pages, in which there may be free blocks too: to memcheck a system call that reads what it must not. */
-static void flush(const struct media *m, const void *address, size_t size)
-{
-    if (m->mode != MEDIA_PAGE) {
-        m->flush_fn(address, size);
-        return;
-    }
-    valgrind_reports_off();
-    m->flush_fn(address, size);
-    valgrind_reports_on();
-}
-
 void media_flush_slow_(const struct media *m, const void *address, size_t size, const char *site)
 {
     if (m->mode == MEDIA_RECORD) {
@@ -38,7 +25,7 @@ void media_flush_slow_(const struct media *m, const void *address, size_t size, 
             media_event_(m, MEDIA_EVENT_FLUSH, address, size, site);
         return;
     }
-    flush(m, address, size);
+    m->flush_fn(address, size);
 }
 
 /* libpmem2's drain (1.12) on aarch64 is dmb, which orders write-backs but does not wait for them. */
@@ -74,7 +61,7 @@ static void store_then_flush(const struct media *m, struct media_tally *t, void 
     store_words(dst, src, size / sizeof(uint64_t));
     if (m->mode <= MEDIA_BYTE)
         return;
-    flush(m, dst, size);
+    m->flush_fn(dst, size);
     t->lines++;
 }
 
