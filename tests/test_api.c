@@ -189,9 +189,8 @@ END_TEST
 START_TEST(allocate_names_the_block_in_dst_and_deallocate_nulls_it)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     pa_pptr *dst = owners_at(&o, 3);
     CK_OK(pa_allocate(pool, dst, 100));
     ck_assert(!pa_is_null(*dst));
@@ -209,10 +208,9 @@ END_TEST
 START_TEST(blocks_of_every_size_live_side_by_side_and_survive_a_reopen)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
-    struct owners o;
     size_t n = 2200;
-    CK_OK(owners_open(&o, pool, n));
+    struct owners o;
+    pa_pool *pool = owners_make(&o, dir.text, n);
     for (size_t i = 0; i < n; i++) {
         size_t size = i < 2048 ? i + 1 : SMALL_MAX - (i - 2048) * 71;
         CK_OK(pa_allocate(pool, owners_at(&o, i), size));
@@ -226,10 +224,7 @@ START_TEST(blocks_of_every_size_live_side_by_side_and_survive_a_reopen)
             size_t size = i < 2048 ? i + 1 : SMALL_MAX - (i - 2048) * 71;
             EXPECT(block_is(pa_direct(pool, *owners_at(&o, i)), size, i), "contents of block %zu", i);
         }
-        pool_finish(pool, dir.text);
-        pool = pool_reopen(dir.text);
-        CK_OK(owners_open(&o, pool, n));
-        owners_verify(&o);
+        pool = owners_reopen(&o, dir.text);
     }
     CK_OK(owners_free_all(&o));
     owners_verify(&o);
@@ -240,9 +235,8 @@ END_TEST
 START_TEST(sizes_beyond_the_small_allocator_work_or_are_told)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 4));
+    pa_pool *pool = owners_make(&o, dir.text, 4);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), SMALL_MAX));
     static const size_t sizes[] = {SMALL_MAX + 1, 100000, 700000, 3u << 20};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -269,9 +263,8 @@ END_TEST
 START_TEST(a_block_can_own_the_next_block)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 1));
+    pa_pool *pool = owners_make(&o, dir.text, 1);
     pa_pptr *dst = owners_at(&o, 0);
     for (int i = 0; i < 1000; i++) {
         CK_OK(pa_allocate(pool, dst, 48));
@@ -299,9 +292,8 @@ END_TEST
 START_TEST(an_owner_may_be_moved_by_the_program)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 8));
+    pa_pool *pool = owners_make(&o, dir.text, 8);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 64));
     *owners_at(&o, 5) = *owners_at(&o, 0);
     *owners_at(&o, 0) = PA_NULL;
@@ -320,9 +312,8 @@ END_TEST
 START_TEST(addresses_and_pointers_are_inverse)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 1024));
+    pa_pool *pool = owners_make(&o, dir.text, 1024);
     for (size_t i = 0; i < 1024; i++) {
         CK_OK(pa_allocate(pool, owners_at(&o, i), 4000));
         pa_pptr p = *owners_at(&o, i);
@@ -376,9 +367,8 @@ END_TEST
 START_TEST(memcpy_persist_copies_and_returns_dst)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 1));
+    pa_pool *pool = owners_make(&o, dir.text, 1);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 10000));
     char *block = pa_direct(pool, *owners_at(&o, 0)), *source = malloc(10000);
     block_fill(source, 10000, 5);
@@ -399,9 +389,8 @@ END_TEST
 START_TEST(stats_follow_what_callers_hold)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 1000));
+    pa_pool *pool = owners_make(&o, dir.text, 1000);
     pa_stats before, full, after;
     CK_OK(pa_get_stats(pool, &before));
     uint64_t bytes = 0;
@@ -432,9 +421,8 @@ END_TEST
 START_TEST(the_largest_free_block_can_be_allocated_without_a_new_file)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 1));
+    pa_pool *pool = owners_make(&o, dir.text, 1);
     pa_stats before, after;
     CK_OK(pa_get_stats(pool, &before));
     size_t size = before.largest_free_block > SMALL_MAX ? SMALL_MAX : before.largest_free_block;
@@ -464,9 +452,8 @@ static int visit_in_order(pa_pptr block, size_t usable_size, void *arg)
 START_TEST(foreach_goes_in_address_order_within_a_segment)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 3000));
+    pa_pool *pool = owners_make(&o, dir.text, 3000);
     struct random r = {13};
     for (size_t i = 0; i < 3000; i++)
         CK_OK(pa_allocate(pool, owners_at(&o, i), random_size(&r, 4000)));
@@ -480,9 +467,8 @@ END_TEST
 START_TEST(closing_gives_everything_back)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 400));
+    pa_pool *pool = owners_make(&o, dir.text, 400);
     for (size_t i = 0; i < 400; i++)
         CK_OK(pa_allocate(pool, owners_at(&o, i), 10000));
     CK_OK(pa_close(pool));
@@ -518,9 +504,8 @@ static int visit_and_stop(pa_pptr block, size_t usable_size, void *arg)
 START_TEST(foreach_stops_with_the_visitors_value)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 100));
+    pa_pool *pool = owners_make(&o, dir.text, 100);
     for (size_t i = 0; i < 100; i++)
         CK_OK(pa_allocate(pool, owners_at(&o, i), 64));
     struct visitor v = {pool, &o, 0, 50};
@@ -550,9 +535,8 @@ static int visit_and_change(pa_pptr block, size_t usable_size, void *arg)
 START_TEST(the_visitor_may_allocate_and_free)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 300));
+    pa_pool *pool = owners_make(&o, dir.text, 300);
     for (size_t i = 0; i < 300; i++)
         CK_OK(pa_allocate(pool, owners_at(&o, i), 128));
     struct visitor v = {pool, &o, 0, 0};
@@ -645,9 +629,8 @@ END_TEST
 START_TEST(allocating_and_freeing_forever_does_not_grow_the_pool)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 512));
+    pa_pool *pool = owners_make(&o, dir.text, 512);
     struct random r = {11};
     uint64_t files = 0;
     for (int round = 0; round < 20; round++) {
@@ -676,9 +659,8 @@ END_TEST
 START_TEST(a_pool_opens_with_another_number_of_cores)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 600));
+    pa_pool *pool = owners_make(&o, dir.text, 600);
     static const unsigned cores[] = {1, 8, 2, 64, 1, 3};
     for (size_t k = 0; k < sizeof cores / sizeof *cores; k++) {
         for (size_t i = 0; i < 600; i++)
@@ -819,9 +801,8 @@ END_TEST
 START_TEST(check_is_silent_about_a_sound_pool_and_changes_nothing)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 100));
+    pa_pool *pool = owners_make(&o, dir.text, 100);
     for (size_t i = 0; i < 100; i++)
         CK_OK(pa_allocate(pool, owners_at(&o, i), 500));
     CK_OK(pa_close(pool));

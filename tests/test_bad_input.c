@@ -934,9 +934,8 @@ START_TEST(a_read_only_directory_cannot_grow_but_loses_nothing)
     if (child == 0) {
         if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
             _exit(99);
-        pa_pool *pool = pool_make(dir.text);
         struct owners o;
-        CK_OK(owners_open(&o, pool, 2000));
+        pa_pool *pool = owners_make(&o, dir.text, 2000);
         ck_assert_int_eq(chmod(dir.text, 0555), 0);
         int r = 0;
         size_t n = 0;
@@ -1201,10 +1200,7 @@ START_TEST(a_full_file_system_is_told_and_loses_nothing)
         ck_assert(block_is(pa_direct(pool, *owners_at(&o, i)), 400, i));
     CK_OK(pa_deallocate(pool, owners_at(&o, 10)));
     CK_OK(pa_allocate(pool, owners_at(&o, 10), 400));
-    pool_finish(pool, dir.text);
-    pool = pool_reopen(dir.text);
-    CK_OK(owners_open(&o, pool, 60000));
-    owners_verify(&o);
+    pool = owners_reopen(&o, dir.text);
     CK_OK(owners_free_all(&o));
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 400));
     owners_verify(&o);

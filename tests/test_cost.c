@@ -322,9 +322,8 @@ END_TEST
 START_TEST(blocks_are_aligned_and_waste_at_most_a_fifth)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 4));
+    pa_pool *pool = owners_make(&o, dir.text, 4);
     pa_pptr *dst = owners_at(&o, 0);
     for (size_t size = 1; size <= SMALL_MAX; size++) {
         CK_OK(pa_allocate(pool, dst, size));

@@ -221,9 +221,8 @@ static void *visit(void *arg)
 START_TEST(closing_while_calls_run_is_refused_where_calls_are_counted)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 100));
     CK_FAILS(pa_allocate(pool, owners_at(&o, 0), 100), PA_EINVAL, NULL); /* a call that fails has ended too */
     if (pool_counts_calls) {

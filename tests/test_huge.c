@@ -31,9 +31,8 @@ static size_t files(const char *dir, const char *prefix)
 START_TEST(a_huge_block_has_a_file_of_its_own_and_keeps_its_contents)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     pa_stats before = stats_of(pool);
     size_t size = 3 * MIB + 12345;
     CK_OK(pa_allocate(pool, owners_at(&o, 0), size));
@@ -72,9 +71,8 @@ END_TEST
 START_TEST(owner_pointers_lie_anywhere_in_a_huge_block)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 3 * MIB));
     char *block = pa_direct(pool, *owners_at(&o, 0));
     size_t usable = pa_usable_size(pool, *owners_at(&o, 0));
@@ -101,9 +99,8 @@ END_TEST
 START_TEST(addresses_in_a_huge_block_translate_both_ways)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 3 * MIB));
     pa_pptr p = *owners_at(&o, 0);
     char *block = pa_direct(pool, p);
@@ -122,9 +119,8 @@ END_TEST
 START_TEST(a_stale_or_wrong_pointer_to_a_huge_block_is_refused)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     const struct media *m = pool_media(pool);
     pa_pptr *a = owners_at(&o, 0), *b = owners_at(&o, 1);
     CK_OK(pa_allocate(pool, a, 3 * MIB));
@@ -168,9 +164,8 @@ static size_t model_size(struct random *r)
 START_TEST(huge_blocks_and_segments_share_the_slots)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, MODEL_OWNERS));
+    pa_pool *pool = owners_make(&o, dir.text, MODEL_OWNERS);
     struct random r = {run_seed()};
     size_t sizes[MODEL_OWNERS] = {0};
     for (unsigned step = 0; step < 600; step++) {
@@ -188,10 +183,7 @@ START_TEST(huge_blocks_and_segments_share_the_slots)
         if (step % 50 == 49)
             owners_verify(&o);
         if (step % 100 == 99) {
-            pool_finish(pool, dir.text);
-            pool = pool_reopen(dir.text);
-            CK_OK(owners_open(&o, pool, MODEL_OWNERS));
-            owners_verify(&o);
+            pool = owners_reopen(&o, dir.text);
         }
     }
     CK_OK(owners_free_all(&o));
@@ -204,16 +196,10 @@ END_TEST
 START_TEST(the_limit_counts_huge_files_to_the_byte)
 {
     struct temp_path dir = temp_new();
-    pa_options options;
-    pa_options_init(&options);
-    options.flags = PA_NO_BACKGROUND;
-    options.segment_size = MIB;
-    options.max_size = 12 * MIB;
-    pa_pool *pool = NULL;
-    CK_OK(pa_create(dir.text, &options, &pool));
+    pa_pool *pool = pool_make_limited(dir.text, 12 * MIB);
     struct owners o;
     CK_OK(owners_open(&o, pool, 10));
-    uint64_t left = options.max_size - stats_of(pool).file_bytes;
+    uint64_t left = 12 * MIB - stats_of(pool).file_bytes;
     CK_FAILS(pa_allocate(pool, owners_at(&o, 0), left), PA_ENOSPC, NULL);
     ck_assert(pa_is_null(*owners_at(&o, 0)));
     ck_assert_uint_eq(files(dir.text, "huge-"), 0);
@@ -232,13 +218,7 @@ END_TEST
 START_TEST(free_segments_make_room_for_a_huge_block)
 {
     struct temp_path dir = temp_new();
-    pa_options options;
-    pa_options_init(&options);
-    options.flags = PA_NO_BACKGROUND;
-    options.segment_size = MIB;
-    options.max_size = 12 * MIB;
-    pa_pool *pool = NULL;
-    CK_OK(pa_create(dir.text, &options, &pool));
+    pa_pool *pool = pool_make_limited(dir.text, 12 * MIB);
     struct owners o;
     CK_OK(owners_open(&o, pool, 400));
     size_t n = 0;
@@ -252,10 +232,7 @@ START_TEST(free_segments_make_room_for_a_huge_block)
     for (size_t i = 0; i < n / 2; i++)
         CK_OK(pa_allocate(pool, owners_at(&o, i), 16000));
     owners_verify(&o);
-    pool_finish(pool, dir.text);
-    pool = pool_reopen(dir.text);
-    CK_OK(owners_open(&o, pool, 400));
-    owners_verify(&o);
+    pool = owners_reopen(&o, dir.text);
     pool_finish(pool, dir.text);
 }
 END_TEST
@@ -263,9 +240,8 @@ END_TEST
 START_TEST(a_size_beyond_the_address_range_is_refused)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     CK_FAILS(pa_allocate(pool, owners_at(&o, 0), SIZE_MAX), PA_EINVAL, NULL);
     CK_FAILS(pa_allocate(pool, owners_at(&o, 0), SIZE_MAX / 2), PA_EINVAL, NULL);
     CK_FAILS(pa_allocate_aligned(pool, owners_at(&o, 0), SIZE_MAX - 100, 64), PA_EINVAL, NULL);
@@ -297,9 +273,7 @@ START_TEST(a_block_larger_than_a_huge_file_can_be_is_refused)
     CK_OK(pa_allocate_aligned(pool, owners_at(&o, 0), HUGE_SIZE_MAX, 2 * MIB));
     CK_FAILS(pa_reallocate(pool, owners_at(&o, 0), HUGE_SIZE_MAX + 1), PA_EINVAL, "larger than a huge file can be");
     owners_verify(&o);
-    pool_finish(pool, dir.text);
-    pool = pool_reopen(dir.text);
-    CK_OK(owners_open(&o, pool, 10));
+    pool = owners_reopen(&o, dir.text);
     ck_assert_uint_ge(pa_usable_size(pool, *owners_at(&o, 0)), HUGE_SIZE_MAX);
     CK_OK(pa_deallocate(pool, owners_at(&o, 0)));
     pool_finish(pool, dir.text);
@@ -329,10 +303,7 @@ static void align_everything(uint64_t segment_size)
             alignment_of[n] = alignment;
         }
     owners_verify(&o);
-    pool_finish(pool, dir.text);
-    pool = pool_reopen(dir.text);
-    CK_OK(owners_open(&o, pool, 256));
-    owners_verify(&o);
+    pool = owners_reopen(&o, dir.text);
     for (size_t i = 0; i < n; i++)
         EXPECT((uintptr_t)pa_direct(pool, *owners_at(&o, i)) % alignment_of[i] == 0, "block %zu is not aligned to %zu",
                i, alignment_of[i]);
@@ -352,9 +323,8 @@ END_TEST
 START_TEST(alignments_that_cannot_be_are_refused)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     pa_pptr *dst = owners_at(&o, 0);
     CK_FAILS(pa_allocate_aligned(pool, dst, 100, 0), PA_EINVAL, "power of two");
     CK_FAILS(pa_allocate_aligned(pool, dst, 100, 48), PA_EINVAL, "power of two");
@@ -373,9 +343,8 @@ END_TEST
 static struct temp_path make_damaged(struct temp_path *ret_file)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 10));
+    pa_pool *pool = owners_make(&o, dir.text, 10);
     CK_OK(pa_allocate(pool, owners_at(&o, 0), 2 * MIB));
     CK_OK(pa_allocate(pool, owners_at(&o, 1), 2 * MIB));
     CK_OK(pa_close(pool));
@@ -504,10 +473,7 @@ START_TEST(a_file_operation_that_fails_leaves_nothing_behind)
             EXPECT(block_is(pa_direct(pool, *a), 2 * MIB, 7), "contents, operation %u", at);
             EXPECT(pa_usable_size(pool, *a) >= (moved == 0 ? 9u * MIB : grown == 0 ? 4u * MIB : 2u * MIB), "size");
             owners_verify(&o);
-            pool_finish(pool, dir.text);
-            pool = pool_reopen(dir.text);
-            CK_OK(owners_open(&o, pool, 10));
-            owners_verify(&o);
+            pool = owners_reopen(&o, dir.text);
             EXPECT(block_is(pa_direct(pool, *owners_at(&o, 0)), 2 * MIB, 7), "contents, operation %u", at);
             EXPECT(files(dir.text, "huge-") == 1, "stray file, operation %u", at);
             pa_stats s = stats_of(pool);
@@ -566,9 +532,8 @@ static void *work(void *arg)
 START_TEST(threads_share_the_slots)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 4 * 4 * WORKER_OWNERS));
+    pa_pool *pool = owners_make(&o, dir.text, 4 * 4 * WORKER_OWNERS);
     struct worker w[4];
     for (unsigned i = 0; i < 4; i++) {
         w[i] = (struct worker){&o, i, run_seed(), 0};
@@ -577,10 +542,7 @@ START_TEST(threads_share_the_slots)
     for (unsigned i = 0; i < 4; i++)
         pthread_join(w[i].thread, NULL);
     owners_verify(&o);
-    pool_finish(pool, dir.text);
-    pool = pool_reopen(dir.text);
-    CK_OK(owners_open(&o, pool, 4 * 4 * WORKER_OWNERS));
-    owners_verify(&o);
+    pool = owners_reopen(&o, dir.text);
     CK_OK(owners_free_all(&o));
     ck_assert_uint_eq(files(dir.text, "huge-"), 0);
     pool_finish(pool, dir.text);

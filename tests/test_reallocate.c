@@ -20,9 +20,8 @@
 START_TEST(contents_survive_every_change_of_size)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     static const size_t sizes[] = {1,     16,     17,     1000,    1024,    16384,  16385,
                                    50000, 400000, 700000, 1048576, 3000000, 5000000};
     size_t n = sizeof sizes / sizeof *sizes;
@@ -45,9 +44,8 @@ END_TEST
 START_TEST(a_null_pointer_is_allocated_and_size_zero_refused)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     pa_pptr *dst = owners_at(&o, 0);
     CK_FAILS(pa_reallocate(pool, dst, 0), PA_EINVAL, NULL);
     CK_OK(pa_reallocate(pool, dst, 100));
@@ -65,9 +63,8 @@ END_TEST
 START_TEST(an_owner_inside_its_own_block_is_refused)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     static const size_t sizes[] = {1000, 100000, 3000000};
     for (size_t i = 0; i < 3; i++) {
         pa_pptr *dst = owners_at(&o, i);
@@ -105,9 +102,8 @@ END_TEST
 START_TEST(a_read_only_open_does_not_count_what_is_staged)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     static const size_t sizes[] = {1000, 100000, 3000000};
     for (size_t i = 0; i < 3; i++) {
         CK_OK(pa_allocate(pool, owners_at(&o, i), sizes[i]));
@@ -138,9 +134,8 @@ END_TEST
 START_TEST(a_size_of_the_same_class_changes_nothing)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     pa_pptr *dst = owners_at(&o, 0);
     CK_OK(pa_allocate(pool, dst, 1000));
     pa_pptr before = *dst;
@@ -155,9 +150,8 @@ END_TEST
 START_TEST(a_huge_block_grows_in_place_while_the_addresses_after_it_are_free)
 {
     struct temp_path dir = temp_new();
-    pa_pool *pool = pool_make(dir.text);
     struct owners o;
-    CK_OK(owners_open(&o, pool, 16));
+    pa_pool *pool = owners_make(&o, dir.text, 16);
     pa_pptr *a = owners_at(&o, 0), *b = owners_at(&o, 1);
     CK_OK(pa_allocate(pool, a, 1500000));
     pa_pptr before = *a;
@@ -173,9 +167,7 @@ START_TEST(a_huge_block_grows_in_place_while_the_addresses_after_it_are_free)
         pa_persist(pool, pa_direct(pool, *a), size);
         owners_verify(&o);
     }
-    pool_finish(pool, dir.text);
-    pool = pool_reopen(dir.text);
-    CK_OK(owners_open(&o, pool, 16));
+    pool = owners_reopen(&o, dir.text);
     a = owners_at(&o, 0), b = owners_at(&o, 1);
     ck_assert_uint_eq(pa_usable_size(pool, *a), size);
     ck_assert(block_is(pa_direct(pool, *a), size, 9));
@@ -191,13 +183,7 @@ END_TEST
 START_TEST(a_block_that_cannot_move_stays_as_it_is)
 {
     struct temp_path dir = temp_new();
-    pa_options options;
-    pa_options_init(&options);
-    options.flags = PA_NO_BACKGROUND;
-    options.segment_size = MIB;
-    options.max_size = 10 * MIB;
-    pa_pool *pool = NULL;
-    CK_OK(pa_create(dir.text, &options, &pool));
+    pa_pool *pool = pool_make_limited(dir.text, 10 * MIB);
     struct owners o;
     CK_OK(owners_open(&o, pool, 16));
     static const size_t sizes[] = {4000, 400000, 3000000};

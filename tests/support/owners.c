@@ -233,16 +233,22 @@ bool block_is(const void *address, size_t size, uint64_t tag)
     return true;
 }
 
-pa_pool *pool_make(const char *dir)
+pa_pool *pool_make_limited(const char *dir, uint64_t max_size)
 {
     pa_options o;
     pa_options_init(&o);
     o.segment_size = 1u << 20;
+    o.max_size = max_size;
     o.flags = PA_NO_BACKGROUND; /* so that counts and places are the same each time */
     pa_pool *pool = NULL;
     CK_OK(pa_create(dir, &o, &pool));
     EXPECT(pool != NULL, "no pool");
     return pool;
+}
+
+pa_pool *pool_make(const char *dir)
+{
+    return pool_make_limited(dir, 0);
 }
 
 pa_pool *pool_reopen(const char *dir)
@@ -265,4 +271,19 @@ void pool_finish(pa_pool *pool, const char *dir)
 {
     CK_OK(pa_close(pool));
     pool_check_sound(dir);
+}
+
+pa_pool *owners_make(struct owners *o, const char *dir, size_t count)
+{
+    pa_pool *pool = pool_make(dir);
+    CK_OK(owners_open(o, pool, count));
+    return pool;
+}
+
+pa_pool *owners_reopen(struct owners *o, const char *dir)
+{
+    pool_finish(o->pool, dir);
+    CK_OK(owners_open(o, pool_reopen(dir), o->count));
+    owners_verify(o);
+    return o->pool;
 }

@@ -22,6 +22,10 @@ struct owners {
 
 /** Find the table of count owners in the pool, or make it, all null. 0 or a negative enum pa_error. */
 int owners_open(struct owners *o, pa_pool *pool, size_t count);
+/** A new pool (pool_make) with a table of count owners. */
+pa_pool *owners_make(struct owners *o, const char *dir, size_t count);
+/** Close and check the pool and open it again; the same owners, verified. Returns the new handle. */
+pa_pool *owners_reopen(struct owners *o, const char *dir);
 /** The i-th owner. */
 pa_pptr *owners_at(const struct owners *o, size_t i);
 /** The i-th owner that is alone on its line: i * 4, so count / 4 of these. */
@@ -64,8 +68,10 @@ int owners_free_all(const struct owners *o);
 void block_fill(void *address, size_t size, uint64_t tag);
 bool block_is(const void *address, size_t size, uint64_t tag);
 
-/** Create a pool of segments of 1 MiB with everything else at its default; ends the test on failure. */
+/** Create a pool of segments of 1 MiB without a thread of its own; ends the test on failure. */
 pa_pool *pool_make(const char *dir);
+/** As pool_make, with a limit. */
+pa_pool *pool_make_limited(const char *dir, uint64_t max_size);
 /** Open with default options; ends the test on failure. */
 pa_pool *pool_reopen(const char *dir);
 /** pa_close, then pa_check; ends the test on failure. */
