@@ -18,7 +18,7 @@
 
 /** sched_getcpu, or 0 where that fails. */
 unsigned cpu_current_slow(void);
-/** Cores that this process may use; at least 1. */
+/** Processors that are online; at least 1. */
 unsigned cpu_count(void);
 
 #if defined(CPU_HAVE_RSEQ)

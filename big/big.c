@@ -51,12 +51,6 @@ void big_apply(struct big *o, struct big_entry *b, uint64_t lsn, struct media_ta
     }
 }
 
-void big_count_cost(struct big *o, const struct media_tally *t)
-{
-    o->core->tally.fences += t->fences;
-    o->core->tally.lines += t->lines;
-}
-
 /* The index of an allocator's first block. */
 static int make_index(struct big *o)
 {
@@ -201,7 +195,7 @@ static int alloc_at(struct big *o, const struct fit *fit, pa_pptr *dst)
 
     o->allocated_blocks++;
     o->allocated_bytes += (uint64_t)fit->pages << BIG_PAGE_SHIFT;
-    big_count_cost(o, &t);
+    media_tally_add(&o->core->tally, &t);
     take_from_free(o, fit);
     return 0;
 }
@@ -293,10 +287,12 @@ static int not_allocated(const struct big *o, pa_off off)
                      (unsigned long long)p.segment, (unsigned long long)p.offset);
 }
 
-/* Pages of the used block at off; PA_EINVAL if there is none. */
 int big_find_used(struct big *o, pa_off off, uint32_t *ret_pages)
 {
     uint64_t value;
+    int code = big_load(o);
+    if (code != 0)
+        return code;
     if (o->index == NULL || tree_find(o->index, off, &value) != 0 || big_value_state(value) != BIG_USED)
         return not_allocated(o, off);
     *ret_pages = big_value_pages(value);
@@ -329,9 +325,7 @@ int big_free_block(struct big *o, pa_pptr *dst, const struct owner_staging *stag
     struct media_tally t = {0};
     pa_off off = manager_off(m, *dst);
     uint32_t pages;
-    int code = big_load(o);
-    if (code == 0)
-        code = big_find_used(o, off, &pages);
+    int code = big_find_used(o, off, &pages);
     if (code != 0)
         return code;
     struct merge g = find_neighbours(o, off, pages);
@@ -354,7 +348,7 @@ int big_free_block(struct big *o, pa_pptr *dst, const struct owner_staging *stag
 
     o->allocated_blocks--;
     o->allocated_bytes -= (uint64_t)pages << BIG_PAGE_SHIFT;
-    big_count_cost(o, &t);
+    media_tally_add(&o->core->tally, &t);
     merge_into_free(o, off, &g, b.free_state);
     trim_index(o, &b);
     if (g.whole && o->free.whole_count > 1)
@@ -373,7 +367,7 @@ void big_release_whole(struct big *o)
     if (o->free.whole_count == 0)
         return;
     lane_settle(&o->core->lane, &t); /* no entry of ours is needed for the segments any more */
-    big_count_cost(o, &t);
+    media_tally_add(&o->core->tally, &t);
     for (enum big_state state = BIG_FREE; state <= BIG_HOLE; state++) {
         struct big_block *b;
         while ((b = big_free_fit(&o->free, state, pages)) != NULL && b->whole) {
@@ -400,11 +394,9 @@ uint64_t big_largest_free(struct big *o)
 int big_usable_size(struct big *o, pa_off off, size_t *ret_bytes)
 {
     uint32_t pages = 0;
-    int code = big_load(o);
-    if (code == 0 && big_find_used(o, off, &pages) != 0)
-        pages = 0;
+    int code = big_find_used(o, off, &pages);
     *ret_bytes = (size_t)pages << BIG_PAGE_SHIFT;
-    return code;
+    return code == PA_EINVAL ? 0 : code;
 }
 
 struct list {

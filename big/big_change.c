@@ -25,7 +25,7 @@ static int commit_change(struct big *o, struct big_entry *b)
     lane_append(&o->core->lane, &t, &e);
     lane_commit(&o->core->lane, &t); /* before what relies on the change: a hole is punched, the caller uses the room */
     big_apply(o, b, e.lsn, &t);
-    big_count_cost(o, &t);
+    media_tally_add(&o->core->tally, &t);
     return 0;
 }
 
@@ -142,9 +142,7 @@ int big_resize(struct big *o, pa_pptr block, size_t size, bool *ret_done)
     uint32_t want = (uint32_t)((size + BIG_PAGE_BYTES - 1) >> BIG_PAGE_SHIFT);
     uint32_t pages;
     *ret_done = false;
-    int code = big_load(o);
-    if (code == 0)
-        code = big_find_used(o, off, &pages);
+    int code = big_find_used(o, off, &pages);
     if (code != 0)
         return code;
     struct big_block *right = big_free_at(&o->free, off + ((uint64_t)pages << BIG_PAGE_SHIFT));

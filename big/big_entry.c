@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* big_entry.c -- big entries packed into a lane entry, and their redo. See big_layout.h. */
-#include "base/error.h"
 #include "big/big.h"
 
 uint64_t big_first_of(uint64_t segment_size)
@@ -93,10 +92,7 @@ int big_redo(const struct manager *m, struct media_tally *t, const struct pm_lan
 {
     struct big_entry b;
     if (!big_entry_decode(e, &b))
-        return error_set(PA_ECORRUPT,
-                         "pool.pa: lane %u, entry with LSN %llu: it is no change of a block index; restore the pool "
-                         "from a backup",
-                         lane_number, (unsigned long long)e->lsn);
+        return lane_refuse_entry(e, lane_number, "it is no change of a block index");
     struct tree_change changes[BIG_CHANGES_MAX] = {{0}};
     size_t n = 0;
     for (uint32_t i = 0; i < b.changes; i++)

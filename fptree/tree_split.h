@@ -19,7 +19,7 @@ void tree_give_back(struct tree *t, bool all);
 
 /** Take the leaf that begins after low out of the list if it is empty (rule SELF). */
 void tree_drop_empty(struct tree *t, uint64_t low, struct media_tally *tally);
-/** Recovery: finish or undo what a micro-log holds, and free the leaf it owns. PA_ECORRUPT. */
+/** Recovery: finish or undo what a micro-log holds; what it owns is a spare then. PA_ECORRUPT. */
 int tree_log_recover(struct tree *t, unsigned number, struct media_tally *tally);
 /** At open, then: free the leaf that the micro-log owns, if any. PA_ECORRUPT. */
 int tree_log_free_spare(struct tree *t, unsigned number);

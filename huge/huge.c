@@ -17,12 +17,6 @@ static uint32_t noted_slot(const struct pm_lane_entry *e)
     return slot;
 }
 
-static void count_cost(struct core *core, const struct media_tally *t)
-{
-    core->tally.fences += t->fences;
-    core->tally.lines += t->lines;
-}
-
 /* --- allocation ----------------------------------------------------------------------------------------------------------- */
 
 static int prepare_in(struct manager *m, size_t size, size_t alignment, int directory, struct segment **ret)
@@ -101,7 +95,7 @@ void huge_alloc(struct manager *m, struct core *core, struct segment *s, pa_pptr
     apply_alloc(m, &t, s, core->index, dst);
     media_drain(m->media, &t);
     lane_done(&core->lane, &t);
-    count_cost(core, &t);
+    media_tally_add(&core->tally, &t);
 }
 
 /* --- free ----------------------------------------------------------------------------------------------------------------- */
@@ -156,7 +150,7 @@ int huge_free(struct manager *m, struct core *core, struct segment *s, pa_pptr *
     media_drain(m->media, &t);  /* before DONE */
     lane_done(&core->lane, &t); /* before the unlink, and before the staging owner is used again */
     atomic_store_explicit(&s->kind, SEGMENT_KIND_NONE, memory_order_release);
-    count_cost(core, &t);
+    media_tally_add(&core->tally, &t);
     return 0;
 }
 
@@ -203,12 +197,6 @@ void huge_end_resize(struct segment *s)
 
 /* --- recovery ------------------------------------------------------------------------------------------------------------- */
 
-static int bad_entry(const struct pm_lane_entry *e, unsigned lane_number, const char *what)
-{
-    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup",
-                     lane_number, (unsigned long long)e->lsn, what);
-}
-
 static int redo_alloc(struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number,
                       pa_pptr *dst)
 {
@@ -220,7 +208,7 @@ static int redo_alloc(struct manager *m, struct media_tally *t, const struct pm_
             return code;
     }
     if (s == NULL || s->slot != slot || atomic_load(&s->block) != e->block)
-        return bad_entry(e, lane_number, "it names no block");
+        return lane_refuse_entry(e, lane_number, "it names no block");
     apply_alloc(m, t, s, lane_number, dst);
     return 0;
 }
@@ -230,7 +218,7 @@ static int redo_free(struct manager *m, struct media_tally *t, const struct pm_l
     uint32_t slot = noted_slot(e);
     struct segment *s = manager_segment(m, slot); /* NULL if the word had arrived */
     if (s != NULL && (s->slot != slot || atomic_load(&s->block) != e->block))
-        return bad_entry(e, lane_number, "it names no block");
+        return lane_refuse_entry(e, lane_number, "it names no block");
     apply_free(m, t, slot, lane_number);
     if (s != NULL)
         atomic_store(&s->kind, SEGMENT_KIND_NONE);
@@ -242,12 +230,12 @@ int huge_redo(struct manager *m, struct media_tally *t, const struct pm_lane_ent
 {
     uint32_t slot = noted_slot(e);
     if (slot < m->first_slot || slot >= m->slots || segment_word_kind(m->table[slot]) != SEGMENT_KIND_HUGE)
-        return bad_entry(e, lane_number, "it names no huge block");
+        return lane_refuse_entry(e, lane_number, "it names no huge block");
     enum segment_state state = segment_word_state(m->table[slot]);
     bool alloc = e->op == LANE_OP_HUGE_ALLOC;
     if (state != SEGMENT_STATE_READY && state != (alloc ? SEGMENT_STATE_CREATING : SEGMENT_STATE_DELETING))
-        return bad_entry(e, lane_number, "its huge block is in another state");
+        return lane_refuse_entry(e, lane_number, "its huge block is in another state");
     if (alloc && dst == NULL)
-        return bad_entry(e, lane_number, "its owner pointer lies outside the pool");
+        return lane_refuse_entry(e, lane_number, "its owner pointer lies outside the pool");
     return alloc ? redo_alloc(m, t, e, lane_number, dst) : redo_free(m, t, e, lane_number);
 }

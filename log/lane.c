@@ -110,6 +110,7 @@ void lane_touch(struct lane *l, struct media_tally *t, void *line, uint32_t *mem
 
 void lane_settle(struct lane *l, struct media_tally *t)
 {
+    pa_assert(lane_is_valid(l));
     for (unsigned q = 0; q < LANE_QUARTERS; q++)
         touched_flush(l, t, &l->touched[q]);
     media_drain(l->media, t); /* before DONE: it says that nothing before it is needed */
@@ -130,6 +131,12 @@ bool lane_entry_is_empty(const struct pm_lane_entry *e)
 bool lane_entry_is_valid(const struct pm_lane_entry *e)
 {
     return e->lsn != 0 && e->op > LANE_OP_NONE && e->op < LANE_OP_COUNT && e->checksum == lane_entry_checksum(e);
+}
+
+int lane_refuse_entry(const struct pm_lane_entry *e, unsigned lane, const char *what)
+{
+    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup", lane,
+                     (unsigned long long)e->lsn, what);
 }
 
 static uint32_t find_newest(const struct pm_lane_entry *ring, uint32_t entries, uint64_t *ret_lsn)
@@ -190,9 +197,8 @@ int lane_scan(const struct pm_lane_entry *ring, uint32_t entries, unsigned numbe
 
 bool lane_is_valid(const struct lane *l)
 {
-    const struct pm_lane_entry *newest = &l->ring[(l->next - 1) & (l->entries - 1)];
-    uint32_t capacity_used = 0;
+    bool valid = l->next < l->entries && l->memo != 0;
     for (unsigned q = 0; q < LANE_QUARTERS; q++)
-        capacity_used += l->touched[q].count;
-    return newest->lsn <= l->lsn && capacity_used <= LANE_QUARTERS * l->touched[0].capacity;
+        valid = valid && l->touched[q].count <= l->touched[q].capacity;
+    return valid;
 }

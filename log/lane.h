@@ -6,7 +6,7 @@
  * entry it reflects (as pages do in ARIES, Mohan et al., TODS 1992). Touched line: a metadata line that was changed in place
  * under an entry and not yet written back.
  *
- * Invariants (lane_is_valid checks 1 and 2, the crash explorer all):
+ * Invariants (the crash explorer checks all of them; lane_is_valid, what DRAM alone shows):
  *  1. LSNs ascend along the ring; the entry after the newest is the oldest.
  *  2. Every touched line is in the list of a quarter whose entries are still in the ring.
  *  3. Before an entry is overwritten, every line it changed is durable with an LSN at least the entry's.
@@ -97,6 +97,8 @@ static inline const struct pm_lane_entry *lane_scan_entry(const struct pm_lane_e
 }
 /** Committed: numbered, a known operation, and the checksum fits. */
 bool lane_entry_is_valid(const struct pm_lane_entry *e);
+/** The sentence about an entry that recovery cannot follow; PA_ECORRUPT. */
+int lane_refuse_entry(const struct pm_lane_entry *e, unsigned lane, const char *what);
 /** Never written. */
 bool lane_entry_is_empty(const struct pm_lane_entry *e);
 /** What the checksum has to be. */

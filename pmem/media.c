@@ -49,20 +49,10 @@ void media_drain_slow_(const struct media *m, const char *site)
 }
 
 /* Eight word stores rather than memcpy: in the modes without non-temporal stores a line is still written in ascending order. */
-static void store_words(uint64_t *dst, const uint64_t *src, size_t words)
+static void store_line(uint64_t *dst, const uint64_t *src)
 {
-    for (size_t i = 0; i < words; i++)
+    for (size_t i = 0; i < MEDIA_LINE_BYTES / sizeof *dst; i++)
         __atomic_store_n(&dst[i], src[i], __ATOMIC_RELEASE);
-}
-
-/* What the modes other than CLWB and RECORD do to make a store need only a drain. */
-static void store_then_flush(const struct media *m, struct media_tally *t, void *dst, const void *src, size_t size)
-{
-    store_words(dst, src, size / sizeof(uint64_t));
-    if (m->mode <= MEDIA_BYTE)
-        return;
-    m->flush_fn(dst, size);
-    t->lines++;
 }
 
 void media_copy_line_slow_(const struct media *m, struct media_tally *t, void *dst, const void *src, const char *site)
@@ -70,7 +60,7 @@ void media_copy_line_slow_(const struct media *m, struct media_tally *t, void *d
     if (m->mode == MEDIA_RECORD) {
         if (media_skip_(m, MEDIA_EVENT_STORE_NT, site))
             return;
-        store_words(dst, src, MEDIA_LINE_BYTES / sizeof(uint64_t));
+        store_line(dst, src);
         t->lines++;
         media_event_(m, MEDIA_EVENT_STORE_NT, dst, MEDIA_LINE_BYTES, site);
         return;
@@ -82,21 +72,11 @@ void media_copy_line_slow_(const struct media *m, struct media_tally *t, void *d
         return;
     }
 #endif
-    store_then_flush(m, t, dst, src, MEDIA_LINE_BYTES);
-}
-
-void media_store64_nt_slow_(const struct media *m, struct media_tally *t, uint64_t *address, uint64_t value,
-                            const char *site)
-{
-    if (m->mode == MEDIA_RECORD) {
-        if (media_skip_(m, MEDIA_EVENT_STORE_NT, site))
-            return;
-        __atomic_store_n(address, value, __ATOMIC_RELEASE);
-        t->lines++;
-        media_event_(m, MEDIA_EVENT_STORE_NT, address, sizeof *address, site);
+    store_line(dst, src);
+    if (m->mode <= MEDIA_BYTE)
         return;
-    }
-    store_then_flush(m, t, address, &value, sizeof value);
+    m->flush_fn(dst, MEDIA_LINE_BYTES);
+    t->lines++;
 }
 
 #if defined(__x86_64__)

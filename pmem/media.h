@@ -41,6 +41,12 @@ struct media_tally {
     uint64_t fences, lines;
 };
 
+static inline void media_tally_add(struct media_tally *to, const struct media_tally *t)
+{
+    to->fences += t->fences;
+    to->lines += t->lines;
+}
+
 enum media_event {
     MEDIA_EVENT_STORE,    /* [address, address + size) has just been stored, in ascending 8-byte steps */
     MEDIA_EVENT_STORE_NT, /* the same by non-temporal stores: needs no flush, only a drain */
@@ -193,23 +199,6 @@ static inline void media_copy_line_(const struct media *m, struct media_tally *t
     }
 #endif
     media_copy_line_slow_(m, t, dst, src, site);
-}
-
-/** Store 8 aligned bytes atomically so that they need no flush, only a drain. */
-#define media_store64_nt(m, tally, address, value) media_store64_nt_((m), (tally), (address), (value), MEDIA_SITE)
-void media_store64_nt_slow_(const struct media *m, struct media_tally *t, uint64_t *address, uint64_t value,
-                            const char *site);
-static inline void media_store64_nt_(const struct media *m, struct media_tally *t, uint64_t *address, uint64_t value,
-                                     const char *site)
-{
-#if defined(__x86_64__)
-    if (__builtin_expect(m->mode == MEDIA_CLWB, 1)) {
-        _mm_stream_si64((long long *)address, (long long)value);
-        t->lines++;
-        return;
-    }
-#endif
-    media_store64_nt_slow_(m, t, address, value, site);
 }
 
 #endif

@@ -124,8 +124,7 @@ static void leaf_count(void *context, const struct media_tally *t)
 {
     const struct leaf_space *space = context;
     enter(space);
-    space->small->core->tally.fences += t->fences;
-    space->small->core->tally.lines += t->lines;
+    media_tally_add(&space->small->core->tally, t);
     leave(space);
 }
 

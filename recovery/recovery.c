@@ -16,12 +16,6 @@ struct pm_lane_entry *recovery_ring(const struct manager *m, uint32_t lane)
     return (struct pm_lane_entry *)lanes + (size_t)lane * m->geometry.lane_entries;
 }
 
-static int bad_entry(const struct pm_lane_entry *e, uint32_t lane, const char *what)
-{
-    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup", lane,
-                     (unsigned long long)e->lsn, what);
-}
-
 /* Could an owner pointer be there? In a present segment's blocks, or the root line. */
 static pa_pptr *owner_at(const struct manager *m, pa_off dst)
 {
@@ -65,12 +59,12 @@ static int finish_release(struct manager *m, struct media_tally *t, const struct
     struct owner_staging staging = {NULL, e->staging};
     bool replaces = (e->flags & LANE_FLAG_REPLACE) != 0;
     if (replaces && e->staging >= m->geometry.lanes)
-        return bad_entry(e, lane, "its staging owner lies outside the pool");
+        return lane_refuse_entry(e, lane, "its staging owner lies outside the pool");
     staging.owner = replaces ? &manager_core_line(m, e->staging)->staging : NULL;
     if (dst == NULL) /* the owner's own block may have been freed since: then there is nothing to null */
-        return replaces ? bad_entry(e, lane, "its owner pointer lies outside the pool") : 0;
+        return replaces ? lane_refuse_entry(e, lane, "its owner pointer lies outside the pool") : 0;
     if (replaces && staging.owner->segment != 0 && !staged_is_possible(m, *staging.owner))
-        return bad_entry(e, lane, "its staging owner names no block");
+        return lane_refuse_entry(e, lane, "its staging owner names no block");
     owner_release_redo(m->media, t, dst, manager_pptr(m, e->block), replaces ? &staging : NULL);
     return 0;
 }
@@ -99,9 +93,9 @@ static int finish_owner(struct manager *m, struct media_tally *t, const struct p
     case LANE_OP_SMALL_ALLOC:
     case LANE_OP_BIG_ALLOC:
         if (dst == NULL)
-            return bad_entry(e, lane, "its owner pointer lies outside the pool");
+            return lane_refuse_entry(e, lane, "its owner pointer lies outside the pool");
         if (!alloc_is_in_place(m, e, is_leaf))
-            return bad_entry(e, lane, "its block is not allocated");
+            return lane_refuse_entry(e, lane, "its block is not allocated");
         owner_store(m->media, t, dst, block);
         return 0;
     case LANE_OP_SMALL_FREE:
@@ -143,7 +137,7 @@ static int replay(struct manager *m, struct media_tally *t, const struct lane_sc
 {
     uint32_t entries = m->geometry.lane_entries;
     int code = 0;
-    for (uint32_t lane = 0; lane < m->geometry.lanes; lane++)
+    for (uint32_t lane = 0; code == 0 && lane < m->geometry.lanes; lane++)
         for (uint32_t i = 0; code == 0 && i < scans[lane].valid; i++)
             code = redo_entry(m, t, lane_scan_entry(recovery_ring(m, lane), entries, &scans[lane], i), lane, pass,
                               is_leaf);

@@ -9,8 +9,8 @@
 #include "log/lane.h"
 #include "segment/segment.h"
 
-/** Replay all lanes of the pool file. is_leaf: does a leaf of a block index stand there? Then ret_next[lane] is where each goes on and *ret_lsn is above every LSN in the pool.
- *  Durable on return. PA_ECORRUPT, PA_ENOMEM. */
+/** Replay all lanes of the pool file. is_leaf: does a leaf of a block index stand there? ret_next[lane] gets the ring index that each
+ *  goes on at, *ret_lsn the highest LSN in the pool. Durable on return. PA_ECORRUPT, PA_ENOMEM. */
 int recovery_run(struct manager *m, struct media_tally *t, bool (*is_leaf)(const struct manager *m, pa_off leaf),
                  uint32_t *ret_next, uint64_t *ret_lsn);
 /** The ring of a lane on media. */

@@ -99,12 +99,6 @@ static void unclaim_slot(struct manager *m, uint32_t slot)
     m->segment_files--;
 }
 
-static void add_tally(struct manager *m, const struct media_tally *t)
-{
-    m->tally.fences += t->fences;
-    m->tally.lines += t->lines;
-}
-
 /* Under lock, which is released while the file system works: the claimed slot is nobody else's. */
 static int create_segment_in(struct manager *m, int directory, enum segment_kind kind, unsigned owner,
                              struct segment **ret)
@@ -133,7 +127,7 @@ static int create_segment_in(struct manager *m, int directory, enum segment_kind
         valgrind_mark_free((char *)s->file.address + data, m->geometry.segment_size - data);
     }
     lock_acquire(&m->lock);
-    add_tally(m, &t);
+    media_tally_add(&m->tally, &t);
     if (code != 0)
         unclaim_slot(m, slot);
     else
@@ -302,7 +296,7 @@ static int delete_segment(struct manager *m, struct segment *s)
     file_close(m->dir, &f);
     int code = provider_remove_file(m, &t, s->slot);
     lock_acquire(&m->lock);
-    add_tally(m, &t);
+    media_tally_add(&m->tally, &t);
     if (code == 0) /* else the slot stays DELETING and the next open finishes */
         unclaim_slot(m, s->slot);
     manager_note_removal(m);

@@ -319,8 +319,7 @@ int manager_huge_grow(struct manager *m, struct segment *s, uint64_t size)
     media_persist(m->media, &t, &h->extent, sizeof h->extent); /* before the caller uses the room */
     atomic_store(&s->end, place + bytes);
     lock_acquire(&m->lock);
-    m->tally.fences += t.fences;
-    m->tally.lines += t.lines;
+    media_tally_add(&m->tally, &t);
     lock_release(&m->lock);
     return 0;
 }

@@ -181,7 +181,7 @@ static int refuse_occupied(struct dir *d, const struct pm_superblock *s, uint32_
 }
 
 /*
- * Further directories of a new pool, between steps 3 and 4 of superblock_publish.
+ * Further directories of a new pool: step 4 of superblock_publish.
  *
  * First it is made sure that no file of the user's has the name of a link. Then:
  *

@@ -199,12 +199,6 @@ static void touch(struct small *o, struct media_tally *t, struct small_slab *sla
         lane_touch(lane, t, &c->lines[number], &slab->memo[number]);
 }
 
-static void tally_add(struct core *core, const struct media_tally *t)
-{
-    core->tally.fences += t->fences;
-    core->tally.lines += t->lines;
-}
-
 /*
  * Allocation, strict guarantee.
  *
@@ -257,7 +251,7 @@ static int alloc(struct small *o, unsigned class_index, pa_pptr *dst, enum small
     slab->format_pending = false;
     slab->free_blocks--;
     small_count_blocks(o, class_index, 1);
-    tally_add(o->core, &t);
+    media_tally_add(&o->core->tally, &t);
     return 0;
 }
 
@@ -280,7 +274,7 @@ static void give_back_segment(struct small *o, struct small_segment *home)
     }
     struct media_tally t = {0};
     lane_settle(&o->core->lane, &t); /* no entry of ours is needed for the segment any more */
-    tally_add(o->core, &t);
+    media_tally_add(&o->core->tally, &t);
     struct segment *s = home->segment;
     small_segment_forget(o, home);
     if (holes) /* the free list promises reserved space */
@@ -301,17 +295,20 @@ static void retire_empty_currents(struct small *o)
     }
 }
 
+static struct small_segment *find_free_segment(const struct slab_list *list)
+{
+    for (const struct small_slab *slab = list->first; slab != NULL; slab = slab->next)
+        if (slab->home->free_slabs == slab->home->slab_count)
+            return slab->home;
+    return NULL;
+}
+
 void small_release_free(struct small *o)
 {
+    struct small_segment *home;
     retire_empty_currents(o);
-    for (struct small_slab *slab = o->free_list.first; slab != NULL;) {
-        struct small_segment *home = slab->home;
-        slab = slab->next;
-        if (home->free_slabs < home->slab_count)
-            continue;
+    while ((home = find_free_segment(&o->free_list)) != NULL || (home = find_free_segment(&o->hole_list)) != NULL)
         give_back_segment(o, home);
-        slab = o->free_list.first; /* the list has changed */
-    }
 }
 
 /*
@@ -336,7 +333,7 @@ static void announce_hole(struct small *o, struct small_slab *slab)
     struct slab_change c = {slab_lines(slab), e.lsn, slab->number, 0, SMALL_CLASS_HOLE, false, true};
     slab_redo(o->manager->media, &c);
     touch(o, &t, slab, &c);
-    tally_add(o->core, &t);
+    media_tally_add(&o->core->tally, &t);
     small_unlist_free(o, slab);
     slab->class_index = SMALL_CLASS_HOLE;
     slab->format_pending = false;
@@ -426,7 +423,7 @@ int small_free(struct small *o, struct segment *s, pa_pptr *dst, enum small_owne
     if (word < slab->hint)
         slab->hint = (uint8_t)word;
     small_count_blocks(o, slab->class_index, -1);
-    tally_add(o->core, &t);
+    media_tally_add(&o->core->tally, &t);
     after_free(o, slab);
     return 0;
 }

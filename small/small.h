@@ -6,7 +6,7 @@
  * allocated blocks. Free slab: no block allocated; takes any class at its next use, by a FORMAT entry that is also the first
  * allocation's, so formatting costs no fence. Hole: a free slab whose space was given back to the file system. Unread segment: owned, but its lines were not looked at since open.
  *
- * Invariants (small_is_valid checks them):
+ * Invariants (small_is_valid checks what DRAM alone shows of 1 and 3, pa_check and the crash explorer the rest):
  *  1. A slab is in exactly one place: current of its class, partial list of its class, free list or hole list, full (no list),
  *     or bad (no list).
  *  2. slab.free_blocks + set bits in its lines == blocks of its class, unless a format is pending (then no bit counts).

@@ -261,12 +261,6 @@ uint32_t small_line_above(const struct manager *m, const struct segment *s, uint
 
 /* --- recovery ------------------------------------------------------------------------------------------------------------- */
 
-static int bad_entry(const struct pm_lane_entry *e, unsigned lane_number, const char *what)
-{
-    return error_set(PA_ECORRUPT, "pool.pa: lane %u, entry with LSN %llu: %s; restore the pool from a backup",
-                     lane_number, (unsigned long long)e->lsn, what);
-}
-
 int small_redo(const struct manager *m, struct media_tally *t, const struct pm_lane_entry *e, unsigned lane_number)
 {
     pa_pptr p = manager_pptr(m, e->block);
@@ -278,7 +272,7 @@ int small_redo(const struct manager *m, struct media_tally *t, const struct pm_l
     uint64_t first = small_first_slab_of(m->geometry.segment_size);
     bool hole = e->op == LANE_OP_SMALL_HOLE;
     if ((hole ? e->class_index != SMALL_CLASS_HOLE : e->class_index >= SMALL_CLASSES) || p.offset < first)
-        return bad_entry(e, lane_number, "it names no block");
+        return lane_refuse_entry(e, lane_number, "it names no block");
     uint32_t bytes = hole ? SLAB_BYTES : small_class_bytes(e->class_index);
     uint32_t within = (uint32_t)((p.offset - first) % SLAB_BYTES);
     struct slab_change c = {.lsn = e->lsn,
@@ -289,7 +283,7 @@ int small_redo(const struct manager *m, struct media_tally *t, const struct pm_l
                             .format = (e->flags & LANE_FLAG_FORMAT) != 0};
     if (within % bytes != 0 || (!hole && c.block >= small_class_blocks(e->class_index)) ||
         (c.format && c.alloc == hole))
-        return bad_entry(e, lane_number, "it names no block");
+        return lane_refuse_entry(e, lane_number, "it names no block");
     c.lines = segment_lines(m, s) + (size_t)c.slab_number * SLAB_LINES;
     if (!c.format && c.lines[slab_line_of(c.block)].lsn < e->lsn && !slab_line_explained(m->media, &c))
         return error_set(PA_ECORRUPT, "%s/%s: the metadata of slab %u is damaged; restore the file from a backup",

@@ -254,6 +254,45 @@ START_TEST(a_file_system_without_holes_still_gets_whole_segments)
 }
 END_TEST
 
+/* Nothing of it is on the list of free slabs, only on that of holes. */
+START_TEST(a_small_segment_of_holes_alone_is_deleted)
+{
+    struct temp_path dir = temp_new();
+    struct owners o;
+    pa_options options;
+    pa_options_init(&options);
+    options.segment_size = MIB;
+    options.cores = 1;
+    options.flags = PA_NO_BACKGROUND;
+    pa_pool *pool = NULL;
+    CK_OK(pa_create(dir.text, &options, &pool));
+    CK_OK(owners_open(&o, pool, 200));
+    for (size_t i = 0; i < 80; i++)
+        CK_OK(pa_allocate(pool, owners_at(&o, i), 16384));
+    uint64_t second = owners_at(&o, 79)->segment;
+    for (size_t i = 0; i < 80; i++)
+        if (owners_at(&o, i)->segment == second)
+            CK_OK(pa_deallocate(pool, owners_at(&o, i)));
+    CK_OK(pa_close(pool)); /* no slab is the one that a class allocates from, then */
+    CK_OK(pa_open(dir.text, &options, &pool));
+    CK_OK(owners_open(&o, pool, 200));
+    pa_stats stats;
+    CK_OK(pa_get_stats(pool, &stats));
+    ck_assert_uint_eq(stats.segment_files, 2);
+    uint64_t bytes;
+    for (bool any = true; any;) {
+        lock_acquire(&pool->cores[0].lock);
+        CK_OK(small_punch(&pool->smalls[0], &bytes, &any));
+        lock_release(&pool->cores[0].lock);
+    }
+    CK_OK(pa_defragment(pool, UINT64_MAX, NULL));
+    CK_OK(pa_get_stats(pool, &stats));
+    ck_assert_uint_eq(stats.segment_files, 1);
+    owners_verify(&o);
+    pool_finish(pool, dir.text);
+}
+END_TEST
+
 /* --- beside allocating threads --------------------------------------------------------------------------------------------- */
 
 #define THREADS 3u
@@ -372,6 +411,7 @@ static void add(Suite *s)
     ADD(s, nearly_all_that_is_freed_goes_back_from_little_segments, 60);
     ADD(s, a_target_is_reached_and_not_overshot_by_more_than_a_segment, 60);
     ADD(s, a_file_system_without_holes_still_gets_whole_segments, 60);
+    ADD(s, a_small_segment_of_holes_alone_is_deleted, 30);
     ADD(s, it_runs_beside_threads_that_allocate, 60);
 }
 
