@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-CALLS = re.compile(r"\b(media_(?:store64|store64_nt|write|set|flush|drain|persist|copy_line)|"
+CALLS = re.compile(r"\b(media_(?:store64|write|set|flush|drain|persist|copy_line)|"
                    r"(?:file|dir)_(?:create|sync|unlink|rename|punch|allocate|write))\s*\(")
 FOLDERS = ["log", "segment", "fptree", "small", "big", "huge", "recovery", "pool"]
 # Functions with a place that no scenario passes, and why, or who does.
