@@ -70,10 +70,10 @@ static int fail_in_the_middle(void *context, enum file_op op, const char *name, 
     return 0;
 }
 
-static void note_gone(void *context, enum file_op op, const char *name, uint64_t offset, uint64_t size, void *address,
-                      const char *site)
+static void note_gone(void *context, const struct dir *d, enum file_op op, const char *name, uint64_t offset,
+                      uint64_t size, void *address, const char *site)
 {
-    (void)context, (void)offset, (void)size, (void)address, (void)site;
+    (void)context, (void)d, (void)offset, (void)size, (void)address, (void)site;
     if (makes && op == FILE_OP_UNLINK && strcmp(name, failing.name) == 0)
         atomic_store(&failing.gone, true);
 }
