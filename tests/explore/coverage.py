@@ -25,7 +25,7 @@ ELSEWHERE = {
     "create_in": "a file operation fails: suite fault",
     "uncreate": "a file operation fails: suite fault",
     "superblock_create": "a file operation fails: suite fault",
-    "members_uncreate": "a creation fails: test_dirs",
+    "uncreate_one": "a creation fails: test_dirs",
     "repair_patch": "into a private mapping",
     "restore_leaf": "into a private mapping",
     "provider_make_file": "a stray file is in the way",
