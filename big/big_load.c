@@ -146,10 +146,10 @@ static int missing_index(const struct big *o, uint32_t slot)
 }
 
 /* Segments of ours without a pair are free as a whole. */
-static int add_whole(struct big *o, const uint8_t *covered)
+static int add_whole(struct big *o, const uint8_t *covered, uint32_t end)
 {
     const struct manager *m = o->manager;
-    for (uint32_t slot = 0; slot < atomic_load(&m->slots_end); slot++)
+    for (uint32_t slot = 0; slot < end; slot++)
         if (!covered[slot] && is_mine(o, manager_segment(m, slot))) {
             if (o->index == NULL)
                 return missing_index(o, slot);
@@ -167,14 +167,16 @@ static int add_whole(struct big *o, const uint8_t *covered)
 static int read_index(struct big *o)
 {
     struct load l = {.o = o};
-    l.covered = calloc(atomic_load(&o->manager->slots_end) + 1, 1);
+    /* Without the core locked, others' segments may still be added behind; ours are all there. */
+    uint32_t end = atomic_load(&o->manager->slots_end);
+    l.covered = calloc((size_t)end + 1, 1);
     if (l.covered == NULL)
         return error_set(PA_ENOMEM, "no memory to read block index %u", o->number);
     int code = o->index == NULL ? 0 : tree_scan(o->index, 0, load_pair, &l);
     if (code == 0 && !at_segment_end(&l))
         code = bad_pair(&l, l.next, "is missing");
     if (code == 0)
-        code = add_whole(o, l.covered);
+        code = add_whole(o, l.covered, end);
     free(l.covered);
     return code;
 }

@@ -285,6 +285,54 @@ START_TEST(a_walk_names_its_segment_though_the_twin_serves_another)
 }
 END_TEST
 
+/* --- an index that is read without its core locked, while others make segments ------------------------------------------------------ */
+
+#define MADE 20u
+static struct {
+    pa_pool *pool; /* NULL: done */
+    struct segment *at[MADE];
+    uint64_t lsn;
+} made_meanwhile;
+
+/* The reader asks how much of a free segment is resident: then others take segments behind all that it knew of. */
+static int make_segments(void *context, enum file_op op, const char *name, const char *site)
+{
+    (void)context, (void)name, (void)site;
+    pa_pool *pool = made_meanwhile.pool;
+    if (op != FILE_OP_STAT || pool == NULL)
+        return 0;
+    made_meanwhile.pool = NULL;
+    for (unsigned i = 0; i < MADE; i++)
+        CK_OK(manager_acquire(&pool->manager, SEGMENT_KIND_SMALL, 0, &made_meanwhile.at[i], &made_meanwhile.lsn));
+    return 0;
+}
+
+/* AddressSanitizer sees what is read behind the end. */
+START_TEST(an_index_is_read_while_others_make_segments)
+{
+    static const struct file_hooks hooks = {.before = make_segments};
+    struct temp_path dir = temp_new();
+    pa_pool *pool = open_with(dir.text, NULL, 0, true);
+    struct owners o;
+    CK_OK(owners_open(&o, pool, 100));
+    for (unsigned i = 0; i < 4; i++)
+        CK_OK(pa_allocate(pool, owners_at(&o, i), 700000));
+    uint32_t number = atomic_load(&manager_segment(&pool->manager, owners_at(&o, 0)->segment)->owner);
+    for (unsigned i = 0; i < 3; i++)
+        CK_OK(pa_deallocate(pool, owners_at(&o, i)));
+    pool_abandon(pool);
+    pool = open_with(dir.text, &hooks, 0, false);
+    made_meanwhile.pool = pool;
+    CK_OK(pool_read_index(pool, number));
+    ck_assert_ptr_null(made_meanwhile.pool);
+    for (unsigned i = 0; i < MADE; i++)
+        manager_discard(&pool->manager, made_meanwhile.at[i], made_meanwhile.lsn);
+    CK_OK(owners_open(&o, pool, 100));
+    owners_verify(&o);
+    pool_finish(pool, dir.text);
+}
+END_TEST
+
 static void add(Suite *s)
 {
     ADD(s, statistics_do_not_miss_a_file_whose_creation_fails, 30);
@@ -293,6 +341,7 @@ static void add(Suite *s)
     ADD(s, a_huge_block_gets_the_space_of_segments_that_are_being_given_back, 30);
     ADD(s, without_a_removal_a_full_pool_says_so, 30);
     ADD(s, a_walk_names_its_segment_though_the_twin_serves_another, 30);
+    ADD(s, an_index_is_read_while_others_make_segments, 30);
 }
 
 int main(int argc, char **argv)
