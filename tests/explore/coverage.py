@@ -28,6 +28,7 @@ ELSEWHERE = {
     "uncreate_one": "a creation fails: test_dirs",
     "repair_patch": "into a private mapping",
     "restore_leaf": "into a private mapping",
+    "find_bit": "into a private mapping",
     "provider_make_file": "a stray file is in the way",
     "lane_touch": "more lines in a quarter of the ring than the scenarios touch",
     "redo_change": "in the pool tree_refill comes first: test_fptree_crash",

@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINE MEDIA_LINE_BYTES
+#define LINE       MEDIA_LINE_BYTES
+#define NAME_DEPTH 4u /* slashes in "pool/repair-.../dir-1/member.pa", and one more */
 
 static int remove_entry(const char *path, const struct stat *s, int type, struct FTW *ftw)
 {
@@ -188,7 +189,7 @@ static void set_names(struct disk *d, const struct name_entry *names, unsigned c
     if (same_names(d, names, count))
         return;
     clear_directory(AT_FDCWD, d->tree);
-    for (unsigned depth = 0; depth < 3; depth++) /* directories before what is in them */
+    for (unsigned depth = 0; depth < NAME_DEPTH; depth++) /* directories before what is in them */
         for (unsigned i = 0; i < count; i++)
             if (depth_of(names[i].name) == depth)
                 put_name(d, &names[i]);

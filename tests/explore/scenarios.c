@@ -76,6 +76,7 @@ const struct scenario *const scenarios[] = {
     &scenario_dirs_led,
     &scenario_repair_files,
     &scenario_repair_contents,
+    &scenario_repair_dirs,
 #ifndef EXPLORE_NO_TREES
     &scenario_tree_create,
     &scenario_tree_change,

@@ -37,7 +37,7 @@ extern const struct scenario scenario_threads, scenario_threads_four, scenario_t
 extern const struct scenario scenario_create_dir, scenario_dirs_create, scenario_dirs_files, scenario_dirs_led;
 
 /* scenarios_repair.c */
-extern const struct scenario scenario_repair_files, scenario_repair_contents;
+extern const struct scenario scenario_repair_files, scenario_repair_contents, scenario_repair_dirs;
 
 /* scenarios_tree.c */
 extern const struct scenario scenario_tree_create, scenario_tree_change, scenario_tree_split, scenario_tree_remove,

@@ -22,7 +22,7 @@
 #define FILES_MAX   24u
 #define BACKUP_NAME "repair-"
 
-/* The files in a directory. */
+/* The files in a directory, and in those that its links dir-K lead to. */
 struct content {
     struct kept {
         char name[PATH_BYTES];
@@ -55,7 +55,6 @@ static bool read_file(struct kept *k, int at, const char *name)
     *k = (struct kept){.size = 0};
     bool good = fd >= 0 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
     if (good) {
-        snprintf(k->name, sizeof k->name, "%s", name);
         k->size = (uint64_t)s.st_size;
         k->bytes = malloc(k->size + 1);
         good = k->bytes != NULL && pread(fd, k->bytes, k->size, 0) == (ssize_t)k->size;
@@ -67,17 +66,32 @@ static bool read_file(struct kept *k, int at, const char *name)
     return good;
 }
 
-/* All regular files of a directory; empty if there is none. */
-static void content_read(struct content *c, const char *path)
+/* Add the regular files of a directory, each with prefix before its name, and those of the further directories in it. */
+static void content_add(struct content *c, const char *path, const char *prefix)
 {
-    c->count = 0;
     DIR *stream = opendir(path);
     if (stream == NULL)
         return;
-    for (struct dirent *e; (e = readdir(stream)) != NULL && c->count < FILES_MAX;)
-        if (read_file(&c->files[c->count], dirfd(stream), e->d_name))
+    for (struct dirent *e; (e = readdir(stream)) != NULL && c->count < FILES_MAX;) {
+        char below[2 * PATH_BYTES], name[PATH_BYTES];
+        struct kept *k = &c->files[c->count];
+        if (strncmp(e->d_name, "dir-", 4) == 0 && prefix[0] == '\0') {
+            snprintf(below, sizeof below, "%s/%.31s", path, e->d_name);
+            snprintf(name, sizeof name, "%.31s/", e->d_name);
+            content_add(c, below, name);
+        } else if (read_file(k, dirfd(stream), e->d_name)) {
+            snprintf(k->name, sizeof k->name, "%.31s%.127s", prefix, e->d_name);
             c->count++;
+        }
+    }
     closedir(stream);
+}
+
+/* All files of a pool, or of a backup; none if the directory is not there. */
+static void content_read(struct content *c, const char *path)
+{
+    c->count = 0;
+    content_add(c, path, "");
 }
 
 static const struct kept *content_file(const struct content *c, const char *name)
@@ -238,10 +252,11 @@ static int spoil_word(struct history *h, const char *name, uint64_t offset)
 }
 
 /* Small, big and huge blocks, some freed again; closed. */
-static int make_pool(struct history *h)
+static int make_pool(struct history *h, unsigned dirs)
 {
     static const size_t sizes[] = {64, 200, 5000, 16384, 30000, 100000, HUGE_BYTES};
     poolside_new(h, 1, 16, 8, 1);
+    poolside_spread(h, dirs);
     TRY(poolside_create(h, 16));
     for (unsigned i = 0; i < 14; i++) {
         TRY(poolside_alloc(h, poolside_owner(i), sizes[i % 7]));
@@ -292,7 +307,7 @@ static void segment_file(const struct history *h, uint32_t owner, char name[32])
 static int run_repair_files(struct history *h)
 {
     char small[32], huge[32];
-    TRY(make_pool(h));
+    TRY(make_pool(h, 0));
     struct pm_superblock geometry = poolside_of(h)->pool->manager.geometry;
     segment_file(h, poolside_owner(0), small);
     segment_file(h, poolside_owner(6), huge);
@@ -310,13 +325,32 @@ static int run_repair_files(struct history *h)
 static int run_repair_contents(struct history *h)
 {
     char small[32];
-    TRY(make_pool(h));
+    TRY(make_pool(h, 0));
     segment_file(h, poolside_owner(0), small);
     TRY(poolside_close(h));
     TRY(spoil_word(h, "pool.pa", POOL_LANES_OFFSET + 2 * sizeof(struct pm_lane_entry) + 16)); /* its block */
     TRY(spoil_word(h, small, SEGMENT_HEADER_BYTES));                                          /* its LSN */
     TRY(spoil_word(h, "pool.pa", POOL_ROOT_OFFSET + offsetof(struct pm_root, size)));
     return repair_and_use(h, true);
+}
+
+/* A member.pa, and a header in another directory. */
+static int run_repair_dirs(struct history *h)
+{
+    struct segment *s = NULL;
+    TRY(make_pool(h, MORE_MAX));
+    const struct manager *m = &poolside_of(h)->pool->manager;
+    for (uint32_t slot = 0; s == NULL && slot < m->slots; slot++)
+        if (slot % (MORE_MAX + 1) == MORE_MAX && segment_is_present(manager_segment(m, slot)))
+            s = manager_segment(m, slot);
+    if (s == NULL)
+        return history_fail(h, "no file lies in the last directory");
+    char name[32];
+    snprintf(name, sizeof name, "%s", s->file.name);
+    TRY(poolside_close(h));
+    TRY(spoil_word(h, "dir-1/member.pa", 0));
+    TRY(spoil_word(h, name, 0));
+    return repair_and_use(h, false);
 }
 
 #define REPAIR_SCENARIO(NAME, TITLE)                                                                                   \
@@ -332,3 +366,4 @@ static int run_repair_contents(struct history *h)
 
 REPAIR_SCENARIO(repair_files, "a pool with damaged files is repaired");
 REPAIR_SCENARIO(repair_contents, "a pool with a damaged log and metadata is repaired");
+REPAIR_SCENARIO(repair_dirs, "a pool over three directories with a damaged member is repaired");
