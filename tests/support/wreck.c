@@ -249,6 +249,20 @@ uint64_t wreck_hash(void)
 
 /* --- images --------------------------------------------------------------------------------------------------------------- */
 
+/* Images end with the test's process; until then they are reached from here. */
+static struct kept_image {
+    struct wreck_image image;
+    struct kept_image *next;
+} * kept_images;
+
+static void keep_image(const struct wreck_image *image)
+{
+    struct kept_image *kept = malloc(sizeof *kept);
+    ck_assert_ptr_nonnull(kept);
+    *kept = (struct kept_image){.image = *image, .next = kept_images};
+    kept_images = kept;
+}
+
 struct wreck_image wreck_save(void)
 {
     struct wreck_image image = {.names = calloc(FILES_MAX, 64),
@@ -259,6 +273,7 @@ struct wreck_image wreck_save(void)
         struct temp_path path = wreck_file(image.names[i]);
         image.data[i] = temp_read_file(path.text, &image.sizes[i]);
     }
+    keep_image(&image);
     return image;
 }
 
