@@ -88,7 +88,11 @@ static inline bool valgrind_is_memcheck(void)
 #if defined(PALLOCATOR_VALGRIND)
 #define VALGRIND_TELL(...) ((void)VALGRIND_PRINTF(__VA_ARGS__))
 #else
-#define VALGRIND_TELL(...) ((void)0)
+static inline void valgrind_tell_nobody(const char *format, ...)
+{
+    (void)format;
+}
+#define VALGRIND_TELL(...) valgrind_tell_nobody(__VA_ARGS__)
 #endif
 
 /** An error in memcheck's report: these bytes, which nobody can reach any more. */
