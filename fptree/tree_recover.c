@@ -253,8 +253,8 @@ static int settle(struct tree *t, struct media_tally *tally)
     int code = walk_leaves(t, &w);
     for (size_t i = 0; i < w.count; i++)
         media_flush(t->media, tally, w.leaves[i], sizeof *w.leaves[i]);
-    media_drain(t->media,
-                tally); /* before the generation says that the first line is there, and before any of it is acted on */
+    /* Before the generation says that the first line is there, and before any of this is acted on. */
+    media_drain(t->media, tally);
     free(w.leaves);
     free(w.lows);
     return code;
